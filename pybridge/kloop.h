@@ -1,0 +1,200 @@
+/*
+ * kloop.h: the C ABI between the Go core (libkloop.so) and a host program,
+ * which for now is the Python extension kloop._core.
+ *
+ * Style: polled. The host runs callbacks; while they run, writes are appended
+ * to an array of commands in memory that both sides share, without a call.
+ * Once per iteration the host calls kloop_poll(), which hands the commands to
+ * the core, enters the kernel at most once, and fills an array of events.
+ * The core never calls the host and knows nothing of its locks.
+ *
+ * Threads: all functions but kloop_wake() are for one thread at a time: the
+ * one that runs the loop, or, while the loop is not running, any one thread.
+ *
+ * Errors: functions that return int answer a negative errno. Nothing here
+ * ends the process: a Go panic becomes a KLOOP_EV_PANIC event with its trace.
+ *
+ * File descriptors: the host owns every fd it passes in, and every fd an
+ * accept event gives it. It closes one after KLOOP_EV_CLOSED said that no
+ * operation of the core is left on it.
+ */
+#ifndef KLOOP_H
+#define KLOOP_H
+
+#include <stdint.h>
+
+#define KLOOP_ABI 1u
+
+/* Commands: {op, id, ptr, len, owner}. */
+enum {
+	/* Queue len bytes at ptr behind what the connection has queued. The
+	 * memory stays valid until owner comes back in released[]. */
+	KLOOP_CMD_WRITE = 1,
+	KLOOP_CMD_WRITE_EOF,    /* shutdown(SHUT_WR) behind what is queued */
+	KLOOP_CMD_READ_PAUSE,   /* stop receiving; what had completed still comes as DATA */
+	KLOOP_CMD_READ_RESUME,  /* start receiving (a new connection starts paused) */
+	KLOOP_CMD_CLOSE,        /* stop receiving, send what is queued, then CLOSED */
+	KLOOP_CMD_ABORT,        /* stop receiving, drop what is queued, then CLOSED */
+};
+
+struct kloop_cmd {              /* 32 bytes */
+	uint32_t op;
+	uint32_t id;            /* the connection, as kloop_conn() gave it */
+	uint64_t ptr;
+	uint64_t len;           /* bytes */
+	uint64_t owner;         /* opaque, not 0; given back once, in released[] */
+};
+
+enum {
+	KLOOP_EV_ACCEPTED = 1,  /* user: listener; res: the new fd (non-blocking, close-on-exec) */
+	KLOOP_EV_ACCEPT_ERROR,  /* user: listener; res: errno; accepting has stopped: kloop_listen_resume() */
+	KLOOP_EV_CONNECTED,     /* user: connect; res: 0 or errno; the operation is over */
+	KLOOP_EV_DATA,          /* user: connection; ptr, len: payload, valid until the next kloop_poll() */
+	KLOOP_EV_EOF,           /* user: connection; the peer has shut down its side */
+	KLOOP_EV_BACKLOG,       /* user: connection; the kernel did not take all: len bytes are queued now */
+	KLOOP_EV_SENT,          /* user: connection with a backlog; len more bytes left; res 1: backlog is empty, over */
+	KLOOP_EV_CLOSED,        /* user: connection; last event of it; res: 0 or errno, len: 1 read, 2 write failed */
+	KLOOP_EV_READY,         /* user: watch; res: poll(2) revents, or negative errno: the watch is over */
+	KLOOP_EV_UNWATCHED,     /* user: watch or connect that was cancelled; last event of it */
+	KLOOP_EV_PANIC,         /* ptr, len: text of a Go panic and its trace */
+};
+
+struct kloop_event {            /* 32 bytes */
+	uint32_t kind;
+	int32_t res;
+	uint64_t user;          /* what the host gave when it made the object */
+	uint64_t ptr;
+	uint64_t len;
+};
+
+struct kloop_options {          /* 64 bytes */
+	uint32_t abi;           /* KLOOP_ABI */
+	uint32_t sqpoll;        /* 1: kernel thread submits */
+	uint32_t sqpoll_idle_ms;/* 0: default */
+	int32_t sqpoll_cpu;     /* -1: any */
+	uint32_t spin_us;       /* 0: sleep at once; else spin this long before a sleep, when recent waits were short */
+	uint32_t entries;       /* SQ entries; 0: default */
+	uint32_t buffers;       /* receive buffers, a power of two; 0: default */
+	uint32_t buffer_size;   /* bytes each; 0: default */
+	uint32_t debug;         /* 1: write a trace of operations to standard error */
+	uint32_t reserved[7];
+};
+
+struct kloop_stats {            /* 192 bytes: counters since the loop was made */
+	uint64_t enters;        /* io_uring_enter(2) calls */
+	uint64_t enters_submit; /* of these, with something to submit and no wait */
+	uint64_t enters_wait;   /* of these, that could sleep */
+	uint64_t enters_wakeup; /* of these, only to wake the SQPOLL thread */
+	uint64_t submitted;     /* SQEs */
+	uint64_t completions;   /* CQEs */
+	uint64_t overflows;     /* times the CQ overflow flag was seen */
+	uint64_t bytes_received;
+	uint64_t bytes_sent;
+	uint64_t rearms;        /* multishot operations armed again after they ended */
+	uint64_t nobufs;        /* of these, because no receive buffer was free */
+	uint64_t short_sends;   /* quick sends that the kernel took only in part, or not */
+	uint64_t direct_sends;  /* send(2)/sendmsg(2) calls for large writes */
+	uint64_t wakes;         /* wake-ups by other threads */
+	uint64_t accepts;
+	uint64_t polls;         /* kloop_poll() calls */
+	uint64_t spins;         /* waits that ended while spinning */
+	uint64_t conns;         /* gauge: live connections */
+	uint64_t listeners;     /* gauge */
+	uint64_t watches;       /* gauge: watches and connects under way */
+	uint64_t buffers_out;   /* gauge: receive buffers not in the kernel's hands */
+	uint64_t owners_out;    /* gauge: owners not yet released */
+	uint64_t reserved[2];
+};
+
+/* Shared memory of one loop. The host may read all of it at any time in the
+ * loop's thread, and writes only where it says so. */
+struct kloop_shared {
+	/* Host -> core: host appends at ncmds and counts up; kloop_poll() and
+	 * kloop_send_now() take all and set ncmds to 0. When ncmds == max_cmds the host
+	 * calls kloop_take() first. */
+	struct kloop_cmd *cmds;
+	uint32_t ncmds;
+	uint32_t max_cmds;
+	/* Core -> host: valid until the next kloop_poll(). */
+	struct kloop_event *events;
+	uint32_t nevents;
+	uint32_t max_events;
+	/* Core -> host: owners the core has let go; the host takes all and sets
+	 * nreleased to 0 after kloop_poll(), kloop_send_now() or kloop_leave(). */
+	uint64_t *released;
+	uint32_t nreleased;
+	uint32_t max_released;
+	/* The kernel's words, to see without a call whether kloop_poll(0) would find
+	 * anything: *cq_head != *cq_tail, or *sq_flags & poll_mask. */
+	const uint32_t *cq_head;
+	const uint32_t *cq_tail;
+	const uint32_t *sq_flags;
+	uint32_t poll_mask;
+	uint32_t pending;       /* not 0: the core has work of its own: poll even if the words above say no */
+	int32_t wake_fd;        /* eventfd; kloop_wake() writes to it */
+	uint32_t sleeping;      /* 1 while kloop_poll() may sleep (atomic, sequentially consistent) */
+	const char *driver;     /* "io_uring" */
+	const char *driver_reason;
+	uint64_t handle;        /* the core's own */
+	/* Private to poll.c */
+	int32_t ring_fd;
+	uint32_t to_submit;
+	uint64_t recent_wait_ns;
+	struct kloop_stats stats;
+};
+
+#define KLOOP_EXPORT __attribute__((visibility("default")))
+
+#ifndef KLOOP_NO_PROTOTYPES
+/* Makes a loop. On failure answers a negative errno and writes one line of text that
+ * names the cause and the remedy to reason (cut to reason_size, with a final 0). */
+int kloop_open(const struct kloop_options *o, struct kloop_shared **out, char *reason, uint64_t reason_size);
+/* Cancels everything, waits for the kernel's answers, releases every owner (take
+ * released[] until kloop_close answers 0; it answers 1 while there are more),
+ * then frees the shared memory. Valid in any thread. */
+int kloop_close(struct kloop_shared *k);
+
+/* To be called when the host starts to run the loop: makes the ring anew if this is
+ * another thread than before. */
+int kloop_enter_thread(struct kloop_shared *k);
+/* To be called when the host stops running the loop: flushes commands, finishes or
+ * cancels operations with effects, waits until closing connections are closed as far as
+ * that needs no peer. It may leave events: the host takes them. */
+int kloop_leave(struct kloop_shared *k);
+
+/* One iteration. timeout_ns < 0: wait until something happens; 0: do not wait.
+ * Answers the number of events (0 after a timeout or a wake-up), or -EINTR when a
+ * signal ended the wait. Any other negative errno is fatal for the loop. */
+int kloop_poll(struct kloop_shared *k, int64_t timeout_ns);
+/* Takes the commands without entering the kernel. */
+int kloop_take(struct kloop_shared *k);
+/* Takes the commands, then sends what this connection has queued at once with sendmsg(2) if no
+ * send is under way. Answers the bytes still queued. A send error comes as KLOOP_EV_CLOSED. */
+int64_t kloop_send_now(struct kloop_shared *k, uint32_t id);
+
+/* Each answers an id >= 0, or a negative errno. */
+int64_t kloop_conn(struct kloop_shared *k, int fd, uint64_t user);
+int64_t kloop_listen(struct kloop_shared *k, int fd, uint64_t user);
+int kloop_listen_resume(struct kloop_shared *k, uint32_t id);
+/* Ends accepting before it returns, so that the port is free once the host closes
+ * fd. No event of this listener follows. */
+int kloop_unlisten(struct kloop_shared *k, uint32_t id);
+int64_t kloop_connect(struct kloop_shared *k, int fd, const void *sockaddr, uint32_t len, uint64_t user);
+/* Polls fd again and again until cancelled (level-triggered as select is: READY is
+ * given again while fd stays ready). events: poll(2). */
+int64_t kloop_watch(struct kloop_shared *k, int fd, uint32_t events, uint64_t user);
+/* Ends a watch or a connect; KLOOP_EV_UNWATCHED follows, unless its CONNECTED came first. */
+int kloop_cancel(struct kloop_shared *k, uint32_t id);
+
+/* Ends a sleep of kloop_poll(). For any thread, and for signal handlers. */
+void kloop_wake(struct kloop_shared *k);
+/* Brings stats up to date; the host then reads k->stats. */
+void kloop_stats_refresh(struct kloop_shared *k);
+#endif
+
+_Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
+_Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
+_Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
+_Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
+
+#endif
