@@ -1,0 +1,36 @@
+package uring
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// SyncCancel ends operations and returns once they have ended, unlike the
+// cancel operation, which only asks (IORING_REGISTER_SYNC_CANCEL, 6.0). Their
+// CQEs, with -ECANCELED or the result they had reached, are then in the CQ or
+// wait for an Enter with IORING_ENTER_GETEVENTS.
+//
+// It matches by fd when byFD is set, else by userData; all matches when all is
+// set, else the first. It waits at most timeoutNS nanoseconds; negative:
+// without limit.
+//
+// Errors: unix.ENOENT when nothing matched, unix.ETIME when time is over,
+// unix.EINTR, unix.EBADF for an fd that is not open, unix.EEXIST in a thread
+// that may not submit.
+func (r *Ring) SyncCancel(fd int, userData uint64, byFD bool, all bool, timeoutNS int64) error {
+	reg := syncCancelReg{fd: -1, addr: userData, timeout: Timespec{Sec: -1, Nsec: -1}}
+	if byFD {
+		reg.fd, reg.addr = int32(fd), 0
+		reg.flags |= IORING_ASYNC_CANCEL_FD
+	}
+	if all {
+		reg.flags |= IORING_ASYNC_CANCEL_ALL
+	}
+	if timeoutNS >= 0 {
+		reg.timeout = timespecOf(timeoutNS)
+	}
+	if _, err := r.register(registerSyncCancel, unsafe.Pointer(&reg), 1); err != nil {
+		return fmt.Errorf("uring: synchronous cancel: %w", err)
+	}
+	return nil
+}
