@@ -1,0 +1,43 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: freethreading_compatible=False
+"""What runs per callback or per packet: the loop's iteration, handles, timers and the
+TCP transport. What runs per connection or per loop is plain Python, beside this file.
+
+One extension module in several included files, so that calls between them are C calls.
+"""
+cimport cython
+from cpython.object cimport PyObject, PyObject_Call
+from cpython.ref cimport Py_INCREF, Py_DECREF
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
+from libc.errno cimport EINTR
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close as posix_close
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+import warnings
+from asyncio import constants, coroutines, events, format_helpers, futures, trsock
+
+from kloop.errors import DriverUnavailable
+
+cdef object logger = logging.getLogger('asyncio')
+cdef bint _FORMAT_TAKES_DEBUG = sys.version_info >= (3, 13)
+
+include "bridge.pxi"
+include "queues.pxi"
+include "handle.pxi"
+include "loop.pxi"
+include "stream.pxi"
+include "flow.pxi"
+include "transport_methods.pxi"
+include "listener.pxi"

@@ -1,0 +1,181 @@
+# The C ABI of the Go core, and loading it.
+
+cdef extern from "Python.h":
+    object PyObject_CallNoArgs(object callable)
+    object PyObject_CallOneArg(object callable, object arg)
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    Py_ssize_t PyTuple_GET_SIZE(object)
+    ctypedef struct PyThreadState
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *)
+    unsigned long PyThread_get_thread_ident() nogil
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *, void *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_mutex_destroy(pthread_mutex_t *)
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+    int getpeername(int fd, sockaddr *address, socklen_t *size)
+    int getsockname(int fd, sockaddr *address, socklen_t *size)
+
+cdef extern from "<netinet/in.h>":
+    enum:
+        IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>":
+    enum:
+        TCP_NODELAY
+
+cdef extern from *:
+    """
+    #include "library.h"
+
+    /* Sequentially consistent, since wakers and the sleeper look at each other's word. */
+    static inline void kloop_set_sleeping(struct kloop_shared *k, uint32_t v)
+    { __atomic_store_n(&k->sleeping, v, __ATOMIC_SEQ_CST); }
+    static inline uint32_t kloop_is_sleeping(struct kloop_shared *k)
+    { return __atomic_load_n(&k->sleeping, __ATOMIC_SEQ_CST); }
+    static inline size_t kloop_load_size(const size_t *p)
+    { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    static inline void kloop_store_size(size_t *p, size_t v)
+    { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+
+    /* Whether kloop_poll(k, 0) could find anything. */
+    static inline int kloop_has_work(const struct kloop_shared *k)
+    {
+        return k->ncmds || k->pending
+            || __atomic_load_n(k->cq_tail, __ATOMIC_ACQUIRE) != *k->cq_head
+            || (__atomic_load_n(k->sq_flags, __ATOMIC_RELAXED) & k->poll_mask);
+    }
+    static inline void memset_options(struct kloop_options *o) { memset(o, 0, sizeof(*o)); }
+    static inline int kloop_ring_fd(const struct kloop_shared *k) { return k->ring_fd; }
+    static inline int kloop_wake_fd(const struct kloop_shared *k) { return k->wake_fd; }
+    """
+    struct kloop_cmd:
+        uint32_t op
+        uint32_t id
+        uint64_t ptr
+        uint64_t len
+        uint64_t owner
+    struct kloop_event:
+        uint32_t kind
+        int32_t res
+        uint64_t user
+        uint64_t ptr
+        uint64_t len
+    struct kloop_options:
+        uint32_t abi
+        uint32_t sqpoll
+        uint32_t sqpoll_idle_ms
+        int32_t sqpoll_cpu
+        uint32_t spin_us
+        uint32_t entries
+        uint32_t buffers
+        uint32_t buffer_size
+        uint32_t debug
+    struct kloop_stats:
+        uint64_t enters, enters_submit, enters_wait, enters_wakeup, submitted, completions, overflows
+        uint64_t bytes_received, bytes_sent, rearms, nobufs, short_sends, direct_sends, wakes, accepts
+        uint64_t polls, spins, conns, listeners, watches, buffers_out, owners_out
+    struct kloop_shared:
+        kloop_cmd *cmds
+        uint32_t ncmds, max_cmds
+        kloop_event *events
+        uint32_t nevents, max_events
+        uint64_t *released
+        uint32_t nreleased, max_released
+        const char *driver
+        const char *driver_reason
+        kloop_stats stats
+    struct kloop_library:
+        int (*open)(const kloop_options *, kloop_shared **, char *, uint64_t) noexcept nogil
+        int (*close)(kloop_shared *) noexcept nogil
+        int (*enter_thread)(kloop_shared *) noexcept nogil
+        int (*leave)(kloop_shared *) noexcept nogil
+        int (*poll)(kloop_shared *, int64_t) noexcept nogil
+        int (*take)(kloop_shared *) noexcept nogil
+        int64_t (*send_now)(kloop_shared *, uint32_t) noexcept nogil
+        int64_t (*conn)(kloop_shared *, int, uint64_t) noexcept nogil
+        int64_t (*listen)(kloop_shared *, int, uint64_t) noexcept nogil
+        int (*listen_resume)(kloop_shared *, uint32_t) noexcept nogil
+        int (*unlisten)(kloop_shared *, uint32_t) noexcept nogil
+        int64_t (*connect)(kloop_shared *, int, const void *, uint32_t, uint64_t) noexcept nogil
+        int64_t (*watch)(kloop_shared *, int, uint32_t, uint64_t) noexcept nogil
+        int (*cancel)(kloop_shared *, uint32_t) noexcept nogil
+        void (*wake)(kloop_shared *) noexcept nogil
+        void (*stats_refresh)(kloop_shared *) noexcept nogil
+    kloop_library kloop_lib
+    int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil
+    void kloop_set_sleeping(kloop_shared *, uint32_t) nogil
+    bint kloop_is_sleeping(kloop_shared *) nogil
+    size_t kloop_load_size(const size_t *) nogil
+    void kloop_store_size(size_t *, size_t) nogil
+    bint kloop_has_work(const kloop_shared *) nogil
+    void memset_options(kloop_options *) nogil
+    int kloop_ring_fd(const kloop_shared *) nogil
+    int kloop_wake_fd(const kloop_shared *) nogil
+    enum:
+        KLOOP_ABI
+        KLOOP_CMD_WRITE, KLOOP_CMD_WRITE_EOF, KLOOP_CMD_READ_PAUSE, KLOOP_CMD_READ_RESUME
+        KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT
+        KLOOP_EV_ACCEPTED, KLOOP_EV_ACCEPT_ERROR, KLOOP_EV_CONNECTED, KLOOP_EV_DATA, KLOOP_EV_EOF
+        KLOOP_EV_BACKLOG, KLOOP_EV_SENT, KLOOP_EV_CLOSED, KLOOP_EV_READY, KLOOP_EV_UNWATCHED
+        KLOOP_EV_PANIC
+
+cdef enum:
+    REASON_SIZE = 1024
+
+cdef object _library_lock = threading.Lock()
+cdef object _loaded_in = None       # pid of the process whose threads the loaded library has
+cdef object _fork_generation = 0    # counts forks between the first process and this one
+
+
+def _after_fork_in_child():
+    """Marks what the child has inherited as another process's."""
+    global _fork_generation, _library_lock
+    _fork_generation += 1
+    _library_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+cdef int _load_library() except -1:
+    """Loads the Go core once in each process, when the first loop is made."""
+    global _loaded_in
+    cdef char reason[REASON_SIZE]
+    cdef bytes path
+    cdef int copy, result
+    with _library_lock:
+        if _loaded_in == os.getpid():
+            return 0
+        path = os.fsencode(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'libkloop.so'))
+        copy = _loaded_in is not None
+        reason[0] = 0
+        result = kloop_library_load(path, copy, reason, REASON_SIZE)
+        if result < 0:
+            raise ImportError(
+                f'kloop: cannot load the Go core: {reason.decode(errors="replace")}; '
+                f'reinstall kloop-go for this platform')
+        _loaded_in = os.getpid()
+    return 0
+
+
+cdef inline double _monotonic() noexcept nogil:
+    cdef timespec at
+    clock_gettime(CLOCK_MONOTONIC, &at)
+    return <double>at.tv_sec + <double>at.tv_nsec * 1e-9
+
+
+cdef object _os_error(int code):
+    return OSError(code, os.strerror(code))

@@ -1,0 +1,187 @@
+# Writing and flow control of a StreamCore.
+#
+# Bytes are in one of two states. While the kernel takes all that is written, they are
+# `unsent` of the current turn, and the next kloop_poll() sends them: no event tells.
+# Once the kernel refused some, the stream is `backlogged`: `backlog` counts what the core
+# has queued and what is on its way there, and SENT events count it down to 0.
+
+cdef inline uint64_t _unsent_of(StreamCore s) noexcept:
+    return s.unsent if s.unsent_turn == s.loop.turn else 0
+
+
+cdef int _queue_bytes(StreamCore s, object data, Py_ssize_t size) except -1:
+    """Appends a write command for a bytes object; the core gives the reference back."""
+    cdef kloop_cmd *command = s.loop._command(KLOOP_CMD_WRITE, s.id)
+    Py_INCREF(data)
+    command.ptr = <uint64_t>PyBytes_AS_STRING(data)
+    command.len = size
+    command.owner = <uint64_t><PyObject *>data
+    if s.backlogged:
+        s.backlog += size
+    elif s.unsent_turn == s.loop.turn:
+        s.unsent += size
+    else:
+        s.unsent = size
+        s.unsent_turn = s.loop.turn
+    return 0
+
+
+cdef inline int _after_queueing(StreamCore s) except -1:
+    if s.backlogged:
+        return _maybe_pause_protocol(s)
+    if s.unsent >= DIRECT_SEND or s.loop._thread_id is None:
+        return _send_now(s)
+    return 0
+
+
+cdef int _send_now(StreamCore s) except -1:
+    """Offers what is queued to the kernel at once."""
+    cdef int64_t left
+    s.loop._check_core()
+    left = kloop_lib.send_now(s.loop.k, s.id)
+    _release_owners(s.loop.k)
+    if left < 0:
+        raise _os_error(<int>-left)
+    s.unsent = 0
+    if left > 0:
+        s.backlogged = True
+        s.backlog = left
+        return _maybe_pause_protocol(s)
+    return 0
+
+
+cdef inline int _write(StreamCore s, object data) except -1:
+    cdef Py_ssize_t size
+    if type(data) is not bytes:
+        data = _as_bytes(data)
+    if s.eof:
+        raise RuntimeError('Cannot call write() after write_eof()')
+    if s.empty_waiter is not None:
+        raise RuntimeError('unable to write; sendfile is in progress')
+    size = PyBytes_GET_SIZE(data)
+    if size == 0:
+        return 0
+    if s.conn_lost or s.core_closed or (s.closing and not s.backlogged):
+        return _write_lost(s)
+    _queue_bytes(s, data, size)
+    return _after_queueing(s)
+
+
+cdef object _as_bytes(object data):
+    """A copy: the caller may change a bytearray as soon as write() has returned."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f'data argument must be a bytes-like object, not {type(data).__name__!r}')
+    return bytes(data)
+
+
+cdef int _write_lost(StreamCore s) except -1:
+    if s.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+        logger.warning('socket.send() raised exception.')
+    s.conn_lost += 1 if s.conn_lost else 0
+    return 0
+
+
+cdef int _writelines(StreamCore s, object lines) except -1:
+    cdef list parts = [data if type(data) is bytes else _as_bytes(data) for data in lines]
+    if s.eof:
+        raise RuntimeError('Cannot call writelines() after write_eof()')
+    if s.empty_waiter is not None:
+        raise RuntimeError('unable to writelines; sendfile is in progress')
+    if not parts:
+        return 0
+    if s.conn_lost or s.core_closed or (s.closing and not s.backlogged):
+        return _write_lost(s)
+    for data in parts:
+        if PyBytes_GET_SIZE(data):
+            _queue_bytes(s, data, PyBytes_GET_SIZE(data))
+    return _after_queueing(s)
+
+
+cdef int _write_eof(StreamCore s) except -1:
+    if s.closing or s.eof:
+        return 0
+    s.eof = True
+    if s.core_closed:
+        return 0
+    s.loop._command(KLOOP_CMD_WRITE_EOF, s.id)
+    return 0
+
+
+cdef uint64_t _buffer_size(StreamCore s) except? 0:
+    """As on asyncio, where a write is offered to the kernel before write() returns."""
+    if not s.backlogged and _unsent_of(s) and not s.core_closed:
+        _send_now(s)
+    return s.backlog if s.backlogged else 0
+
+
+cdef int _on_backlog(StreamCore s, uint64_t queued) except -1:
+    cdef uint64_t later = _unsent_of(s)         # written after the poll that brought this event
+    if s.conn_lost:
+        return 0
+    s.backlogged = True
+    s.backlog = queued + later
+    return _maybe_pause_protocol(s)
+
+
+cdef int _on_sent(StreamCore s, uint64_t size, int drained) except -1:
+    if s.conn_lost:
+        return 0
+    s.backlog -= size if size < s.backlog else s.backlog
+    if drained:
+        s.backlogged = False
+        s.unsent = s.backlog
+        s.unsent_turn = s.loop.turn
+        s.backlog = 0
+        if s.empty_waiter is not None and not s.empty_waiter.done():
+            s.empty_waiter.set_result(None)
+    return _maybe_resume_protocol(s)
+
+
+cdef int _maybe_pause_protocol(StreamCore s) except -1:
+    if s.backlog <= s.high or s.protocol_paused:
+        return 0
+    s.protocol_paused = True
+    try:
+        s.protocol.pause_writing()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        _flow_failed(s, 'protocol.pause_writing() failed', exc)
+    return 0
+
+
+cdef int _maybe_resume_protocol(StreamCore s) except -1:
+    if not s.protocol_paused or s.backlog > s.low:
+        return 0
+    s.protocol_paused = False
+    PyContext_Enter(s.context)
+    try:
+        s.protocol.resume_writing()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        _flow_failed(s, 'protocol.resume_writing() failed', exc)
+    finally:
+        PyContext_Exit(s.context)
+    return 0
+
+
+cdef object _flow_failed(StreamCore s, object message, object exc):
+    s.loop.call_exception_handler({
+        'message': message,
+        'exception': exc,
+        'transport': s.transport,
+        'protocol': s.protocol,
+    })
+
+
+cdef int _set_limits(StreamCore s, object high, object low) except -1:
+    if high is None:
+        high = 64 * 1024 if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
+    s.high = high
+    s.low = low
+    return 0

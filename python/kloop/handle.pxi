@@ -1,0 +1,157 @@
+# Handle and TimerHandle: what call_soon, call_later and call_at answer, with the
+# attributes and texts of asyncio.Handle.
+
+
+cdef object _run_failed(object handle, object exc):
+    """Reports an exception of a callback as asyncio.Handle._run does."""
+    callback = _format_callback(handle)
+    context = {
+        'message': f'Exception in callback {callback}',
+        'exception': exc,
+        'handle': handle,
+    }
+    if handle._source_traceback:
+        context['source_traceback'] = handle._source_traceback
+    handle._loop.call_exception_handler(context)
+
+
+cdef object _format_callback(object handle):
+    if _FORMAT_TAKES_DEBUG:
+        return format_helpers._format_callback_source(
+            handle._callback, handle._args, debug=handle._loop.get_debug())
+    return format_helpers._format_callback_source(handle._callback, handle._args)
+
+
+@cython.freelist(512)
+cdef class Handle:
+    """A callback that is scheduled; duck-typed as asyncio.Handle."""
+
+    cdef readonly LoopCore _loop
+    cdef readonly object _callback
+    cdef readonly object _args
+    cdef readonly object _context
+    cdef readonly object _source_traceback
+    cdef object _repr
+    cdef public bint _cancelled
+    cdef object __weakref__
+
+    def __repr__(self):
+        if self._repr is not None:
+            return self._repr
+        return '<{}>'.format(' '.join(self._repr_info()))
+
+    def _repr_info(self):
+        return events.Handle._repr_info(self)
+
+    def get_context(self):
+        return self._context
+
+    cpdef cancel(self):
+        if self._cancelled:
+            return
+        self._cancelled = True
+        if self._loop._debug:
+            # Kept, so that a late warning can still name the callback.
+            self._repr = repr(self)
+        self._callback = None
+        self._args = None
+
+    def cancelled(self):
+        return bool(self._cancelled)
+
+    def _run(self):
+        _run_handle(self)
+
+
+cdef class TimerHandle(Handle):
+    """A callback that is scheduled for a time; duck-typed as asyncio.TimerHandle."""
+
+    cdef double _at
+    cdef public bint _scheduled
+
+    @property
+    def _when(self):
+        return self._at
+
+    def when(self):
+        """The time of the call, in seconds of loop.time()."""
+        return self._at
+
+    cpdef cancel(self):
+        if not self._cancelled and self._scheduled:
+            self._loop._timer_cancelled()
+        Handle.cancel(self)
+
+    def _repr_info(self):
+        info = events.Handle._repr_info(self)
+        info.insert(2 if self._cancelled else 1, f'when={self._at}')
+        return info
+
+    def __hash__(self):
+        return hash(self._at)
+
+    def __lt__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._at < (<TimerHandle>other)._at
+        return NotImplemented
+
+    def __le__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._at < (<TimerHandle>other)._at or self == other
+        return NotImplemented
+
+    def __gt__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._at > (<TimerHandle>other)._at
+        return NotImplemented
+
+    def __ge__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._at > (<TimerHandle>other)._at or self == other
+        return NotImplemented
+
+    def __eq__(self, other):
+        if isinstance(other, TimerHandle):
+            return (self._at == (<TimerHandle>other)._at
+                    and self._callback == (<TimerHandle>other)._callback
+                    and self._args == (<TimerHandle>other)._args
+                    and self._cancelled == (<TimerHandle>other)._cancelled)
+        return NotImplemented
+
+
+cdef inline object _call_in_context(object context, object callback, object args):
+    """context.run(callback, *args), without the attribute look-up and the argument copy."""
+    PyContext_Enter(context)
+    try:
+        if PyTuple_GET_SIZE(args) == 0:
+            return PyObject_CallNoArgs(callback)
+        return PyObject_Call(callback, args, <object>NULL)
+    finally:
+        PyContext_Exit(context)
+
+
+cdef int _run_handle(Handle handle) except -1:
+    try:
+        _call_in_context(handle._context, handle._callback, handle._args)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        _run_failed(handle, exc)
+    return 0
+
+
+cdef inline int _fill_handle(Handle handle, LoopCore loop, object callback, object args,
+                             object context) except -1:
+    handle._loop = loop
+    handle._callback = callback
+    handle._args = args
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    if loop._debug:
+        handle._source_traceback = format_helpers.extract_stack(sys._getframe(0))
+    return 0
+
+
+cdef inline Handle _new_handle(LoopCore loop, object callback, object args, object context):
+    cdef Handle handle = Handle.__new__(Handle)
+    _fill_handle(handle, loop, callback, args, context)
+    return handle

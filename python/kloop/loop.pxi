@@ -1,0 +1,613 @@
+# LoopCore: the iteration of the loop, and the methods that run per callback.
+
+cdef enum:
+    NS_PER_S = 1000000000
+    # A longer sleep is cut into pieces; asyncio.base_events has the same day.
+    MAX_SLEEP_S = 24 * 3600
+    # While another thread competes for the GIL, giving it up costs that thread's whole turn (5 ms by
+    # default): then look for completions this long before giving it up.
+    HOLD_GIL_NS = 100000
+# A wait for the GIL longer than this, in seconds, means that another thread was computing.
+cdef double CONTENDED_S = 0.001
+cdef double CLOCK_RESOLUTION_S = 1e-9
+
+cdef object _Future = asyncio.Future
+
+STATS = ('enters', 'enters_submit', 'enters_wait', 'enters_wakeup', 'submitted', 'completions',
+         'overflows', 'bytes_received', 'bytes_sent', 'rearms', 'nobufs', 'short_sends',
+         'direct_sends', 'wakes', 'accepts', 'polls', 'spins', 'conns', 'listeners', 'watches',
+         'buffers_out', 'owners_out')
+
+
+cdef class LoopCore:
+    cdef kloop_shared *k
+    cdef ReadyQueue ready
+    cdef ReadyQueue foreign             # call_soon_threadsafe of other threads
+    cdef pthread_mutex_t foreign_lock
+    cdef TimerHeap timers
+    cdef uint32_t next_event            # events before this one have been dispatched
+    cdef list stashed                   # events that were left when the loop stopped
+    cdef uint64_t turn                  # counts kloop_poll() calls
+    cdef bint contended
+    cdef object generation              # of the process that made this loop
+    cdef dict streams                   # fd -> StreamCore, until its CLOSED event
+    cdef list retired                   # closed listeners that undispatched events may name
+    cdef set operations                 # listeners, watches and connects the core refers to
+    cdef object __weakref__
+    # asyncio.BaseEventLoop reads and writes these: one copy for both.
+    cdef public bint _closed
+    cdef public bint _debug
+    cdef public bint _stopping
+    cdef public object _thread_id
+    cdef public object _current_handle
+
+    def __cinit__(self, *args, **kwargs):
+        self.k = NULL
+        self.streams = {}
+        self.operations = set()
+        self.stashed = []
+        self.retired = []
+        self.generation = _fork_generation
+        _queue_init(&self.ready)
+        _queue_init(&self.foreign)
+        pthread_mutex_init(&self.foreign_lock, NULL)
+
+    def __dealloc__(self):
+        _queue_free(&self.ready)
+        _queue_free(&self.foreign)
+        _heap_free(&self.timers)
+        pthread_mutex_destroy(&self.foreign_lock)
+
+    # ---- life
+
+    def _open_core(self, *, sqpoll=False, sqpoll_idle_ms=0, sqpoll_cpu=-1, spin_us=0,
+                   entries=0, buffers=0, buffer_size=0, trace=False):
+        """Makes the ring. Raises DriverUnavailable where io_uring can't be had."""
+        cdef kloop_options options
+        cdef char reason[REASON_SIZE]
+        cdef int result
+        _load_library()
+        memset_options(&options)
+        options.abi = KLOOP_ABI
+        options.sqpoll = 1 if sqpoll else 0
+        options.sqpoll_idle_ms = sqpoll_idle_ms
+        options.sqpoll_cpu = sqpoll_cpu
+        options.spin_us = spin_us
+        options.entries = entries
+        options.buffers = buffers
+        options.buffer_size = buffer_size
+        options.debug = 1 if trace else 0
+        reason[0] = 0
+        with nogil:
+            result = kloop_lib.open(&options, &self.k, reason, REASON_SIZE)
+        if result < 0:
+            self.k = NULL
+            text = reason.decode(errors='replace') or os.strerror(-result)
+            if -result in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
+                raise OSError(-result, text)
+            raise DriverUnavailable(-result, text)
+
+    def _close_core(self):
+        """Cancels what the kernel still does for this loop and gives the ring back."""
+        cdef kloop_shared *k = self.k
+        cdef int more = 1
+        if k is NULL:
+            return
+        self.k = NULL
+        if self.generation == _fork_generation:
+            while more > 0:
+                with nogil:
+                    more = kloop_lib.close(k)
+                if more > 0:
+                    _release_owners(k)
+        _queue_clear(&self.ready)
+        pthread_mutex_lock(&self.foreign_lock)
+        left = []
+        while self.foreign.count:
+            item = _queue_pop(&self.foreign)
+            left.append(<object>item)
+            Py_DECREF(<object>item)
+        pthread_mutex_unlock(&self.foreign_lock)
+        _heap_free(&self.timers)
+        self.stashed.clear()
+        self.retired.clear()
+        self.operations.clear()
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            (<StreamCore>stream)._core_gone()
+
+    cdef int _check_core(self) except -1:
+        """Every call into the core comes by here first."""
+        if self.generation != _fork_generation:
+            raise RuntimeError(
+                'this event loop belongs to the parent process and cannot be used after fork(); '
+                'make a new loop in the child, for example with asyncio.run() or kloop.run()')
+        if self.k is NULL:
+            raise RuntimeError('Event loop is closed')
+        return 0
+
+    def _close_inherited(self):
+        """In a forked child: closes what it inherited, so that the parent's listeners end with the parent."""
+        if self.k is not NULL:
+            posix_close(kloop_ring_fd(self.k))
+            posix_close(kloop_wake_fd(self.k))
+
+    @property
+    def driver(self):
+        """What carries this loop's I/O: 'io_uring'."""
+        self._check_core()
+        return self.k.driver.decode()
+
+    @property
+    def driver_reason(self):
+        """Why this driver was chosen, in words."""
+        self._check_core()
+        return self.k.driver_reason.decode()
+
+    def stats(self):
+        """Counters since the loop was made, and gauges, by the names of ``struct kloop_stats``.
+
+        ``conns``, ``listeners``, ``watches``, ``buffers_out`` and ``owners_out`` are gauges;
+        ``enters`` counts io_uring_enter(2) calls.
+        """
+        self._check_core()
+        kloop_lib.stats_refresh(self.k)
+        # The fields are uint64_t in the order of STATS.
+        cdef uint64_t *values = <uint64_t *>&self.k.stats
+        return {name: values[i] for i, name in enumerate(STATS)}
+
+    # ---- scheduling
+
+    cdef inline int _push(self, object handle) except -1:
+        if self.foreign.count:
+            self._take_foreign()
+        Py_INCREF(handle)
+        return _queue_push(&self.ready, <PyObject *>handle)
+
+    cdef int _take_foreign(self) except -1:
+        """Moves what other threads have scheduled behind what is ready."""
+        pthread_mutex_lock(&self.foreign_lock)
+        try:
+            while self.foreign.count:
+                _queue_push(&self.ready, _queue_pop(&self.foreign))
+        finally:
+            pthread_mutex_unlock(&self.foreign_lock)
+        return 0
+
+    cdef int _push_foreign(self, object handle) except -1:
+        Py_INCREF(handle)
+        pthread_mutex_lock(&self.foreign_lock)
+        try:
+            _queue_push(&self.foreign, <PyObject *>handle)
+        finally:
+            pthread_mutex_unlock(&self.foreign_lock)
+        if self.k is not NULL and kloop_is_sleeping(self.k):
+            kloop_lib.wake(self.k)
+        return 0
+
+    def call_soon(self, callback, *args, context=None):
+        """Arranges for callback(*args) to be called in the next iteration; answers a Handle."""
+        cdef Handle handle
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, 'call_soon')
+        handle = _new_handle(self, callback, args, context)
+        self._push(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """As call_soon, from any thread."""
+        cdef Handle handle
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_callback(callback, 'call_soon_threadsafe')
+        handle = _new_handle(self, callback, args, context)
+        self._push_foreign(handle)
+        return handle
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Arranges for callback(*args) to be called after delay seconds; answers a TimerHandle."""
+        if delay is None:
+            raise TypeError('delay must not be None')
+        return self._schedule(_monotonic() + delay, callback, args, context, 'call_later')
+
+    def call_at(self, when, callback, *args, context=None):
+        """As call_later, at an absolute time in seconds of loop.time()."""
+        if when is None:
+            raise TypeError('when cannot be None')
+        return self._schedule(when, callback, args, context, 'call_at')
+
+    cdef TimerHandle _schedule(self, double when, callback, tuple args, context, str method):
+        cdef TimerHandle handle
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, method)
+        handle = TimerHandle.__new__(TimerHandle)
+        _fill_handle(handle, self, callback, args, context)
+        handle._at = when
+        _heap_push(&self.timers, when, handle)
+        handle._scheduled = True
+        return handle
+
+    cdef int _timer_cancelled(self) except -1:
+        cdef TimerHeap *heap = &self.timers
+        heap.cancelled += 1
+        if heap.count > TIMERS_SWEEP_MIN and heap.cancelled * 2 > heap.count:
+            _heap_sweep(heap)
+        return 0
+
+    def _timer_handle_cancelled(self, handle):
+        """For asyncio's own TimerHandle, which none of our methods makes."""
+
+    def _add_callback(self, handle):
+        if not handle._cancelled:
+            self._push(handle)
+
+    def _add_callback_signalsafe(self, handle):
+        if not handle._cancelled:
+            self._push_foreign(handle)
+
+    def time(self):
+        """Seconds of the monotonic clock."""
+        return _monotonic()
+
+    def create_future(self):
+        """A Future of this loop."""
+        return _Future(loop=self)
+
+    # ---- running
+
+    def _attach_core(self):
+        """Before the loop runs: binds the ring to this thread."""
+        cdef int result
+        self._check_core()
+        with nogil:
+            result = kloop_lib.enter_thread(self.k)
+        if result < 0:
+            raise _os_error(-result)
+
+    def _detach_core(self):
+        """After the loop ran: what was written is sent, what was closed is closed."""
+        cdef int result
+        if self.generation != _fork_generation or self.k is NULL:
+            return
+        self._stash_events()
+        with nogil:
+            result = kloop_lib.leave(self.k)
+        _release_owners(self.k)
+        self.next_event = 0
+        self._stash_events()
+        if result < 0:
+            raise _os_error(-result)
+
+    def _run(self):
+        while True:
+            self._iterate()
+            if self._stopping:
+                break
+
+    def _run_once(self):
+        self._iterate()
+
+    cdef int _iterate(self) except -1:
+        """One iteration: wait if nothing is ready, dispatch events, run what was ready."""
+        cdef int64_t timeout_ns
+        if self.generation != _fork_generation or self.k is NULL:
+            self._check_core()
+        if self.stashed:
+            self._dispatch_stashed()
+        if self.next_event < self.k.nevents:    # an exception had cut an earlier iteration short
+            self._dispatch()
+        if kloop_load_size(&self.foreign.count):
+            self._take_foreign()
+        timeout_ns = self._timeout_ns()
+        if timeout_ns != 0 or kloop_has_work(self.k):
+            self._poll(timeout_ns)
+            self._dispatch()
+            if kloop_load_size(&self.foreign.count):
+                self._take_foreign()
+        if self.timers.count:
+            self._collect_timers()
+        self._run_ready()
+        return 0
+
+    cdef inline int64_t _timeout_ns(self) noexcept:
+        cdef double left
+        if self.ready.count or self._stopping:
+            return 0
+        while self.timers.count and (<TimerHandle>self.timers.items[0].handle)._cancelled:
+            self._drop_first_timer()
+        if self.timers.count == 0:
+            return -1
+        left = self.timers.items[0].when - _monotonic()
+        if left <= 0:
+            return 0
+        if not left < MAX_SLEEP_S:      # so written, NaN is long too
+            left = MAX_SLEEP_S
+        return <int64_t>(left * NS_PER_S) + 1
+
+    cdef void _drop_first_timer(self) noexcept:
+        cdef PyObject *handle = _heap_pop(&self.timers)
+        (<TimerHandle>handle)._scheduled = False
+        self.timers.cancelled -= 1
+        Py_DECREF(<object>handle)
+
+    cdef int _collect_timers(self) except -1:
+        cdef double now
+        cdef PyObject *handle
+        if self.timers.count == 0:
+            return 0
+        now = _monotonic() + CLOCK_RESOLUTION_S
+        while self.timers.count and self.timers.items[0].when < now:
+            if (<TimerHandle>self.timers.items[0].handle)._cancelled:
+                self._drop_first_timer()
+                continue
+            handle = _heap_pop(&self.timers)
+            (<TimerHandle>handle)._scheduled = False
+            _queue_push(&self.ready, handle)
+        return 0
+
+    cdef int _run_ready(self) except -1:
+        """Runs what was ready at the start; what that schedules waits for the next iteration."""
+        cdef size_t left = self.ready.count
+        cdef object handle
+        cdef PyObject *item
+        while left:
+            left -= 1
+            if self.ready.count == 0:           # the loop was closed by a callback's exception path
+                break
+            item = _queue_pop(&self.ready)
+            handle = <object>item
+            Py_DECREF(handle)
+            if type(handle) is Handle or type(handle) is TimerHandle:
+                if (<Handle>handle)._cancelled:
+                    continue
+                if self._debug:
+                    self._run_timed(handle)
+                else:
+                    _run_handle(<Handle>handle)
+            elif not handle._cancelled:
+                if self._debug:
+                    self._run_timed(handle)
+                else:
+                    handle._run()
+        return 0
+
+    cdef int _run_timed(self, object handle) except -1:
+        cdef double start
+        self._current_handle = handle
+        try:
+            start = _monotonic()
+            handle._run()
+            self._warn_if_slow(handle, _monotonic() - start)
+        finally:
+            self._current_handle = None
+        return 0
+
+    cdef int _warn_if_slow(self, object handle, double took) except -1:
+        if took >= self.slow_callback_duration:
+            logger.warning('Executing %s took %.3f seconds',
+                           asyncio.base_events._format_handle(handle), took)
+        return 0
+
+    # ---- the kernel
+
+    cdef int _poll(self, int64_t timeout_ns) except -1:
+        cdef int result = 0
+        cdef double before
+        cdef PyThreadState *state
+        if self.retired:
+            self.retired.clear()
+        if timeout_ns == 0:
+            result = kloop_lib.poll(self.k, 0)
+        else:
+            if self.contended:
+                result = self._poll_holding_gil()
+            if result == 0:
+                # Set before the queue is looked at: whoever pushes later sees it and wakes us.
+                kloop_set_sleeping(self.k, 1)
+                if kloop_load_size(&self.foreign.count):
+                    timeout_ns = 0
+                state = PyEval_SaveThread()
+                result = kloop_lib.poll(self.k, timeout_ns)
+                before = _monotonic()
+                PyEval_RestoreThread(state)
+                kloop_set_sleeping(self.k, 0)
+                self.contended = _monotonic() - before > CONTENDED_S
+        self.next_event = 0
+        self.turn += 1
+        _release_owners(self.k)
+        if result < 0:
+            if result != -EINTR:
+                raise _os_error(-result)
+            PyErr_CheckSignals()
+        return 0
+
+    cdef int _poll_holding_gil(self) noexcept:
+        """Looks for completions for a short while; answers the number of events."""
+        cdef double end = _monotonic() + HOLD_GIL_NS * 1e-9
+        cdef int result = kloop_lib.poll(self.k, 0)
+        while result == 0 and _monotonic() < end:
+            if kloop_has_work(self.k):
+                result = kloop_lib.poll(self.k, 0)
+            elif kloop_load_size(&self.foreign.count):
+                break
+        return result
+
+    cdef int _dispatch(self) except -1:
+        cdef kloop_event *event
+        cdef double start
+        while self.k is not NULL and self.next_event < self.k.nevents:
+            event = &self.k.events[self.next_event]
+            self.next_event += 1
+            if event.kind == KLOOP_EV_DATA and not self._debug:
+                (<StreamCore><PyObject *>event.user)._on_data(<char *>event.ptr, event.len)
+                continue
+            start = _monotonic()
+            target = self._dispatch_one(event)
+            if self._debug:
+                self._warn_if_slow(target, _monotonic() - start)
+        return 0
+
+    cdef object _dispatch_one(self, kloop_event *event):
+        """Calls the event's object; answers that object."""
+        cdef uint32_t kind = event.kind
+        if kind == KLOOP_EV_PANIC:
+            self._report_panic(event)
+            return None
+        target = <object><PyObject *>event.user
+        if kind == KLOOP_EV_DATA:
+            (<StreamCore>target)._on_data(<char *>event.ptr, event.len)
+        elif kind == KLOOP_EV_EOF:
+            (<StreamCore>target)._on_eof()
+        elif kind == KLOOP_EV_BACKLOG:
+            _on_backlog(<StreamCore>target, event.len)
+        elif kind == KLOOP_EV_SENT:
+            _on_sent(<StreamCore>target, event.len, event.res)
+        elif kind == KLOOP_EV_CLOSED:
+            (<StreamCore>target)._on_closed(event.res, event.len)
+        elif kind == KLOOP_EV_ACCEPTED:
+            (<Listener>target)._on_accepted(event.res)
+        elif kind == KLOOP_EV_ACCEPT_ERROR:
+            (<Listener>target)._on_accept_error(event.res)
+        else:
+            (<Operation>target)._on_event(kind, event.res)
+        return target
+
+    cdef int _report_panic(self, kloop_event *event) except -1:
+        text = (<char *>event.ptr)[:event.len].decode(errors='replace')
+        self.call_exception_handler({
+            'message': f'kloop: the core met an error of its own, please report it:\n{text}',
+            'exception': RuntimeError('panic in the Go core'),
+        })
+        return 0
+
+    cdef int _stash_events(self) except -1:
+        """Keeps events that have not been dispatched: the next poll reuses their memory."""
+        cdef kloop_event *event
+        while self.next_event < self.k.nevents:
+            event = &self.k.events[self.next_event]
+            self.next_event += 1
+            if event.kind == KLOOP_EV_PANIC:
+                self._report_panic(event)
+                continue
+            target = <object><PyObject *>event.user
+            payload = None
+            if event.kind == KLOOP_EV_DATA:
+                payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
+            self.stashed.append((event.kind, event.res, event.len, target, payload))
+            if event.kind == KLOOP_EV_CLOSED:
+                # Its fd is closed now: peers of a stopped loop must see it.
+                (<StreamCore>target)._on_core_closed()
+        return 0
+
+    cdef int _dispatch_stashed(self) except -1:
+        cdef kloop_event event
+        cdef StreamCore stream
+        while self.stashed:
+            kind, res, size, target, payload = self.stashed.pop(0)
+            event.kind = kind
+            event.res = res
+            event.len = size
+            event.user = <uint64_t><PyObject *>target
+            event.ptr = 0
+            if payload is not None:
+                event.ptr = <uint64_t>PyBytes_AS_STRING(payload)
+            self._dispatch_one(&event)
+        return 0
+
+    # ---- operations
+
+    cdef inline kloop_cmd *_command(self, uint32_t op, uint32_t id) except NULL:
+        """The next free command; its other fields are 0."""
+        cdef kloop_shared *k = self.k
+        cdef kloop_cmd *command
+        if k is NULL:
+            self._check_core()
+        if k.ncmds == k.max_cmds:
+            self._check_core()
+            kloop_lib.take(k)
+        command = &k.cmds[k.ncmds]
+        command.op = op
+        command.id = id
+        command.ptr = 0
+        command.len = 0
+        command.owner = 0
+        k.ncmds += 1
+        return command
+
+    def _watch(self, int fd, uint32_t mask, callback):
+        """Calls callback(revents) while fd is ready for mask (poll(2)); answers an Operation."""
+        cdef Operation operation = Operation.__new__(Operation)
+        cdef int64_t id
+        self._check_core()
+        operation.loop = self
+        operation.callback = callback
+        id = kloop_lib.watch(self.k, fd, mask, <uint64_t><PyObject *>operation)
+        if id < 0:
+            raise _os_error(<int>-id)
+        operation.id = <uint32_t>id
+        self.operations.add(operation)
+        return operation
+
+    def _connect(self, int fd, bytes address, callback):
+        """Connects fd to address (a struct sockaddr), then calls callback(0 or errno)."""
+        cdef Operation operation = Operation.__new__(Operation)
+        cdef int64_t id
+        self._check_core()
+        operation.loop = self
+        operation.callback = callback
+        operation.once = True
+        id = kloop_lib.connect(self.k, fd, PyBytes_AS_STRING(address), <uint32_t>len(address),
+                               <uint64_t><PyObject *>operation)
+        if id < 0:
+            raise _os_error(<int>-id)
+        operation.id = <uint32_t>id
+        self.operations.add(operation)
+        return operation
+
+    def _stream_of(self, fd):
+        """The transport that uses fd, or None."""
+        cdef StreamCore stream = self.streams.get(fd)
+        return None if stream is None else stream.transport
+
+
+cdef class Operation:
+    """A watch or a connect that the kernel has under way."""
+
+    cdef LoopCore loop
+    cdef object callback
+    cdef uint32_t id
+    cdef bint once
+    cdef bint over
+
+    cdef int _on_event(self, uint32_t kind, int32_t res) except -1:
+        callback = self.callback
+        if self.once or kind == KLOOP_EV_UNWATCHED or res < 0:
+            self.over = True
+            self.callback = None
+            self.loop.operations.discard(self)
+        if callback is not None and kind != KLOOP_EV_UNWATCHED:
+            callback(res)
+        return 0
+
+    def cancel(self):
+        """Ends it; the callback is not called again."""
+        self.callback = None
+        if self.over or self.loop.k is NULL or self.loop.generation != _fork_generation:
+            return
+        kloop_lib.cancel(self.loop.k, self.id)
+
+
+cdef int _release_owners(kloop_shared *k) except -1:
+    cdef uint32_t i
+    for i in range(k.nreleased):
+        Py_DECREF(<object><PyObject *>k.released[i])
+    k.nreleased = 0
+    return 0

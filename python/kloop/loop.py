@@ -1,0 +1,230 @@
+"""The loop: LoopCore's hot methods over asyncio's own cold ones."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import weakref
+from asyncio import base_events, constants, events, sslproto, trsock
+from typing import Any
+
+from . import _core
+from .errors import DriverUnavailable
+from .selector import RingSelector
+from .transport import StreamTransport
+
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
+    """An asyncio event loop on io_uring.
+
+    What runs per callback or per packet is ``LoopCore``'s; what runs per connection or per
+    loop is inherited, so that each Python version keeps its own semantics. Descriptors that
+    asyncio itself watches are polled by the ring, through ``RingSelector``.
+
+    ``sqpoll``: a kernel thread submits, for machines with a core to spare.
+    ``spin_us``: look for completions this long before sleeping, in µs.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._open_core(**{**_environment_options(), **options})
+        self._serving: dict[int, _core.Listener] = {}
+        selector = RingSelector()
+        selector.bind(self)
+        try:
+            asyncio.SelectorEventLoop.__init__(self, selector)
+        except BaseException:
+            self._close_core()
+            raise
+        _loops.add(self)
+
+    # ---- running
+
+    def run_forever(self) -> None:
+        """Runs until stop() is called."""
+        self._check_closed()
+        self._check_running()
+        self._attach_core()
+        old_hooks = sys.get_asyncgen_hooks()
+        self._set_coroutine_origin_tracking(self._debug)
+        wakeup = self._signals_wake_us()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook,
+                                   finalizer=self._asyncgen_finalizer_hook)
+            events._set_running_loop(self)
+            self._run()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*old_hooks)
+            if wakeup and not self._signal_handlers:
+                signal.set_wakeup_fd(-1)
+            self._detach_core()
+
+    def _signals_wake_us(self) -> bool:
+        """In the main thread: a signal that comes just before a sleep must end that sleep.
+
+        A descriptor that somebody else has set is left alone; the kernel's EINTR ends a
+        sleep all the same.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        csock = self._csock
+        old = signal.set_wakeup_fd(csock.fileno(), warn_on_full_buffer=False)
+        if old not in (-1, csock.fileno()):
+            signal.set_wakeup_fd(old)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Cancels what the kernel still does for this loop and frees the ring.
+
+        Raises RuntimeError while the loop runs.
+        """
+        if self.is_running():
+            raise RuntimeError('Cannot close a running event loop')
+        if self.is_closed():
+            return
+        for listener in list(self._serving.values()):
+            listener.close()
+        self._serving.clear()
+        asyncio.SelectorEventLoop.close(self)
+        self._close_core()
+        _loops.discard(self)
+
+    # ---- streams
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        number = fd if isinstance(fd, int) else _fileno(fd)
+        transport = self._stream_of(number)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(
+                f'File descriptor {fd!r} is used by transport {transport!r}')
+        super()._ensure_fd_no_transport(number)
+
+    def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, *,
+                               extra: Any = None, server: Any = None) -> StreamTransport:
+        self._ensure_fd_no_transport(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None,
+                            *, server_side: bool = False, server_hostname: Any = None,
+                            extra: Any = None, server: Any = None, **timeouts: Any) -> Any:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
+        return ssl_protocol._app_transport
+
+    # ---- servers
+
+    def _start_serving(self, protocol_factory: Any, sock: Any, sslcontext: Any = None,
+                       server: Any = None, backlog: int = 100, *timeouts: Any) -> None:
+        accept = functools.partial(self._accepted, protocol_factory, sslcontext, server, timeouts)
+        fd = sock.fileno()
+        if fd in self._serving:
+            raise RuntimeError(f'File descriptor {fd} is already served by this loop')
+        self._serving[fd] = _core.Listener(
+            self, sock, protocol_factory, server, accept, sslcontext is None)
+
+    def _accepted(self, protocol_factory: Any, sslcontext: Any, server: Any, timeouts: Any,
+                  conn: Any, extra: Any) -> None:
+        self.create_task(self._accept_connection2(
+            protocol_factory, conn, extra, sslcontext, server, *timeouts))
+
+    def _stop_serving(self, sock: Any) -> None:
+        listener = self._serving.pop(sock.fileno(), None)
+        if listener is not None:
+            listener.close()
+        sock.close()
+
+    # ---- connecting
+
+    def _sock_connect(self, fut: Any, sock: Any, address: Any) -> None:
+        raw = _raw_address(sock, address)
+        if raw is None:
+            super()._sock_connect(fut, sock, address)
+            return
+        try:
+            self._ensure_fd_no_transport(sock)
+            operation = self._connect(
+                sock.fileno(), raw, functools.partial(_connected, fut, address))
+        except OSError as exc:
+            fut.set_exception(exc)
+            return
+        fut.add_done_callback(functools.partial(_connect_done, operation))
+
+
+def _connected(fut: Any, address: Any, code: int) -> None:
+    if fut.done():
+        return
+    if code == 0:
+        fut.set_result(None)
+    else:
+        fut.set_exception(OSError(code, f'Connect call failed {address}'))
+
+
+def _connect_done(operation: Any, fut: Any) -> None:
+    operation.cancel()
+
+
+def _fileno(fileobj: Any) -> int:
+    try:
+        return int(fileobj.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f'Invalid file object: {fileobj!r}') from None
+
+
+def _raw_address(sock: Any, address: Any) -> bytes | None:
+    """The struct sockaddr of a numeric internet address; None for all that is not one."""
+    try:
+        if sock.family == socket.AF_INET:
+            host, port = address
+            return struct.pack('=H2s4s8x', socket.AF_INET, struct.pack('!H', port),
+                               socket.inet_pton(socket.AF_INET, host))
+        if sock.family == socket.AF_INET6:
+            host, port, flow, scope = (*address, 0, 0)[:4]
+            return struct.pack('=H2s4s16sI', socket.AF_INET6, struct.pack('!H', port),
+                               struct.pack('!I', flow), socket.inet_pton(socket.AF_INET6, host),
+                               scope)
+    except (OSError, TypeError, ValueError, struct.error):
+        return None  # sock.connect() resolves it, or names what is wrong with it
+    return None
+
+
+def _environment_options() -> dict[str, Any]:
+    """What KLOOP_DRIVER, KLOOP_SQPOLL, KLOOP_SPIN_US and KLOOP_DEBUG ask for."""
+    driver = os.environ.get('KLOOP_DRIVER', 'auto')
+    if driver not in ('auto', 'io_uring'):
+        raise DriverUnavailable(
+            0, f'KLOOP_DRIVER={driver!r}: there is no such driver; use auto or io_uring')
+    options: dict[str, Any] = {}
+    if os.environ.get('KLOOP_SQPOLL', '0') not in ('', '0'):
+        options['sqpoll'] = True
+    spin = os.environ.get('KLOOP_SPIN_US', '')
+    if spin:
+        try:
+            options['spin_us'] = int(spin)
+        except ValueError:
+            raise ValueError(f'KLOOP_SPIN_US={spin!r}: give a whole number of µs') from None
+    if os.environ.get('KLOOP_DEBUG', '0') not in ('', '0'):
+        options['trace'] = True
+    return options
+
+
+def _close_inherited() -> None:
+    for loop in list(_loops):
+        loop._close_inherited()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

@@ -1,0 +1,360 @@
+# StreamCore: one connected stream socket. The user sees transport.StreamTransport, which
+# holds one of these in a slot (an extension type can't subclass asyncio.Transport) and
+# takes its methods from transport_methods.pxi.
+
+cdef enum:
+    # More bytes than this are sent at once with send(2): batching them would hold megabytes of
+    # bytes objects, which glibc trims and refaults.
+    DIRECT_SEND = 32 * 1024
+    READ_FAILED = 1         # kloop_event.len of KLOOP_EV_CLOSED
+
+cdef object _BufferedProtocol = asyncio.BufferedProtocol
+cdef bint _ATTACH_TAKES_TRANSPORT = (
+    asyncio.base_events.Server._attach.__code__.co_argcount == 2)
+# What stands in StreamCore.pending for the end of the stream.
+cdef object _EOF = object()
+
+
+@cython.freelist(128)
+cdef class StreamCore:
+    cdef LoopCore loop
+    cdef readonly object transport      # the cycle is broken in _call_connection_lost
+    cdef readonly object protocol
+    cdef object data_received           # the protocol's bound methods
+    cdef object get_buffer
+    cdef object buffer_updated
+    cdef object context                 # of every callback of this connection
+    cdef object server
+    cdef object sock                    # made when asked for, if accepted
+    cdef object peername
+    cdef object sockname
+    cdef list pending                   # completed while paused: bytes, _EOF or an OSError; or None
+    cdef object handle                  # the delivery of pending that is scheduled
+    cdef object empty_waiter
+    cdef uint32_t id
+    cdef int fd
+    cdef int conn_lost                  # not 0: connection_lost is scheduled; counts later writes
+    cdef bint buffered
+    cdef bint closing
+    cdef bint paused
+    cdef bint started
+    cdef bint eof
+    cdef bint backlogged                # the kernel refused bytes, and SENT events count them down
+    cdef bint protocol_paused
+    cdef bint core_closed               # no operation is left on fd
+    cdef bint lost_called
+    cdef uint64_t backlog               # bytes
+    cdef uint64_t unsent                # bytes written in this turn
+    cdef uint64_t unsent_turn
+    cdef uint64_t high
+    cdef uint64_t low
+
+    cdef int _init(self, LoopCore loop, object transport, int fd, object sock, object protocol,
+                   object server) except -1:
+        cdef int64_t id
+        loop._check_core()
+        self.loop = loop
+        self.transport = transport
+        self.fd = fd
+        self.sock = sock
+        self.context = PyContext_CopyCurrent()
+        self.high = 64 * 1024
+        self.low = 16 * 1024
+        self._set_protocol(protocol)
+        id = kloop_lib.conn(loop.k, fd, <uint64_t><PyObject *>self)
+        if id < 0:
+            raise _os_error(<int>-id)
+        self.id = <uint32_t>id
+        loop.streams[fd] = self
+        self.server = server
+        if server is not None:
+            if _ATTACH_TAKES_TRANSPORT:
+                server._attach(transport)
+            else:
+                server._attach()
+        return 0
+
+    cdef int _set_protocol(self, object protocol) except -1:
+        self.protocol = protocol
+        self.buffered = isinstance(protocol, _BufferedProtocol)
+        if self.buffered:
+            self.get_buffer = protocol.get_buffer
+            self.buffer_updated = protocol.buffer_updated
+            self.data_received = None
+        else:
+            # A protocol without it (a SubprocessProtocol, say) fails when data comes, as on asyncio.
+            self.data_received = getattr(protocol, 'data_received', None)
+            self.get_buffer = self.buffer_updated = None
+        return 0
+
+    cdef int _schedule_start(self, object waiter) except -1:
+        """connection_made, then reading, then the waiter: each a callback of its own, as on asyncio."""
+        cdef LoopCore loop = self.loop
+        loop._push(_new_handle(loop, self.protocol.connection_made, (self.transport,), self.context))
+        loop._push(_new_handle(loop, self._start_reading, (), self.context))
+        if waiter is not None:
+            loop._push(_new_handle(loop, futures._set_result_unless_cancelled, (waiter, None),
+                                   self.context))
+        return 0
+
+    def _start_reading(self):
+        self.started = True
+        if not self.paused and not self.closing:
+            self.loop._command(KLOOP_CMD_READ_RESUME, self.id)
+
+    # ---- receiving
+
+    cdef int _on_data(self, char *data, uint64_t size) except -1:
+        if self.closing:
+            return 0
+        if self.paused or self.pending is not None:
+            self._keep(PyBytes_FromStringAndSize(data, size))
+        elif self.buffered:
+            self._deliver_buffered(data, size)
+        else:
+            self._deliver(PyBytes_FromStringAndSize(data, size))
+        return 0
+
+    cdef int _keep(self, object item) except -1:
+        if self.pending is None:
+            self.pending = []
+        self.pending.append(item)
+        return 0
+
+    cdef int _deliver(self, object data) except -1:
+        PyContext_Enter(self.context)
+        try:
+            PyObject_CallOneArg(self.data_received, data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
+        finally:
+            PyContext_Exit(self.context)
+        return 0
+
+    cdef int _deliver_buffered(self, char *data, uint64_t size) except -1:
+        """Copies into the protocol's buffers, as many times as these are too small."""
+        cdef Py_ssize_t n
+        while size and not self.closing:
+            if self.paused or not self.buffered:
+                rest = PyBytes_FromStringAndSize(data, size)
+                if self.paused:
+                    self._keep(rest)
+                else:
+                    self._deliver(rest)
+                return 0
+            PyContext_Enter(self.context)
+            try:
+                n = self._fill_buffer(data, size)
+            finally:
+                PyContext_Exit(self.context)
+            if n < 0:
+                return 0
+            data += n
+            size -= n
+        return 0
+
+    cdef Py_ssize_t _fill_buffer(self, char *data, uint64_t size) except? -1:
+        """One get_buffer and buffer_updated; answers the bytes taken, or -1 after a fatal error."""
+        cdef Py_buffer view
+        cdef Py_ssize_t n
+        try:
+            PyObject_GetBuffer(self.get_buffer(-1), &view, PyBUF_WRITABLE)
+            n = view.len if <uint64_t>view.len < size else <Py_ssize_t>size
+            memcpy(view.buf, data, n)
+            PyBuffer_Release(&view)
+            if n == 0:
+                raise RuntimeError('get_buffer() returned an empty buffer')
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.get_buffer() call failed.')
+            return -1
+        try:
+            self.buffer_updated(n)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.buffer_updated() call failed.')
+            return -1
+        return n
+
+    cdef int _on_eof(self) except -1:
+        if self.closing:
+            return 0
+        if self.paused or self.pending is not None:
+            return self._keep(_EOF)
+        if self.loop._debug:
+            logger.debug('%r received EOF', self.transport)
+        PyContext_Enter(self.context)
+        try:
+            keep_open = self.protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.eof_received() call failed.')
+            return 0
+        finally:
+            PyContext_Exit(self.context)
+        if not keep_open:
+            self._close()
+        return 0
+
+    def _deliver_pending(self):
+        """After resume_reading: what had completed before, in order, until paused again."""
+        cdef list items
+        self.handle = None
+        while self.pending and not self.paused and not self.closing:
+            items = self.pending
+            item = items.pop(0)
+            self.pending = None         # so that it is delivered and not kept
+            try:
+                if item is _EOF:
+                    self._on_eof()
+                elif isinstance(item, OSError):
+                    self._fatal_error(item, 'Fatal read error on socket transport')
+                elif self.buffered:
+                    self._deliver_buffered(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item))
+                else:
+                    self._deliver(item)
+            finally:
+                # What a pause in the middle of a buffered delivery has kept comes first.
+                items = (self.pending or []) + items
+                self.pending = items if items else None
+        if self.closing:
+            self.pending = None
+
+    cdef int _pause_reading(self) except -1:
+        if self.closing or self.paused:
+            return 0
+        self.paused = True
+        if self.started and not self.core_closed:
+            self.loop._command(KLOOP_CMD_READ_PAUSE, self.id)
+        if self.loop._debug:
+            logger.debug('%r pauses reading', self.transport)
+        return 0
+
+    cdef int _resume_reading(self) except -1:
+        cdef LoopCore loop = self.loop
+        if self.closing or not self.paused:
+            return 0
+        self.paused = False
+        if self.started and not self.core_closed:
+            loop._command(KLOOP_CMD_READ_RESUME, self.id)
+        if self.pending is not None and self.handle is None:
+            self.handle = _new_handle(loop, self._deliver_pending, (), self.context)
+            loop._push(self.handle)
+        if loop._debug:
+            logger.debug('%r resumes reading', self.transport)
+        return 0
+
+    # ---- closing
+
+    cdef int _close(self) except -1:
+        if self.closing:
+            return 0
+        self.closing = True
+        self.pending = None
+        if self.core_closed:
+            return self._schedule_lost(None)
+        self.loop._command(KLOOP_CMD_CLOSE, self.id)
+        # With bytes under way connection_lost waits for CLOSED, which says whether they were sent.
+        if not self.backlogged and _unsent_of(self) == 0:
+            self._schedule_lost(None)
+        return 0
+
+    cdef int _force_close(self, object exc) except -1:
+        if self.conn_lost:
+            return 0
+        self.closing = True
+        self.pending = None
+        self.backlog = 0
+        self.backlogged = False
+        self.unsent = 0
+        if not self.core_closed:
+            self.loop._command(KLOOP_CMD_ABORT, self.id)
+        return self._schedule_lost(exc)
+
+    cdef int _fatal_error(self, object exc, object message) except -1:
+        if isinstance(exc, OSError):
+            if self.loop._debug:
+                logger.debug('%r: %s', self.transport, message, exc_info=True)
+        else:
+            self.loop.call_exception_handler({
+                'message': message,
+                'exception': exc,
+                'transport': self.transport,
+                'protocol': self.protocol,
+            })
+        return self._force_close(exc)
+
+    cdef int _schedule_lost(self, object exc) except -1:
+        cdef LoopCore loop = self.loop
+        self.conn_lost += 1
+        loop._push(_new_handle(loop, self._call_connection_lost, (exc,), self.context))
+        return 0
+
+    def _call_connection_lost(self, exc):
+        transport = self.transport
+        server = self.server
+        self.lost_called = True
+        try:
+            if self.protocol is not None:
+                self.protocol.connection_lost(exc)
+        finally:
+            if self.core_closed:
+                self._close_fd()
+            self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
+            self.transport = None
+            self.server = None
+            if self.empty_waiter is not None and not self.empty_waiter.done():
+                self.empty_waiter.set_exception(
+                    ConnectionError('Connection is closed by peer'))
+            if server is not None:
+                if _ATTACH_TAKES_TRANSPORT:
+                    server._detach(transport)
+                else:
+                    server._detach()
+
+    cdef int _on_core_closed(self) except -1:
+        """No operation is left on the socket: it may be closed."""
+        if self.core_closed:
+            return 0
+        self.core_closed = True
+        if self.loop.streams.get(self.fd) is self:
+            del self.loop.streams[self.fd]
+        if self.lost_called:
+            self._close_fd()
+        return 0
+
+    cdef int _on_closed(self, int32_t code, uint64_t side) except -1:
+        self._on_core_closed()
+        if self.conn_lost:
+            return 0
+        if code == 0:
+            return self._schedule_lost(None)
+        exc = _os_error(code)
+        if side == READ_FAILED:
+            if self.paused or self.pending is not None:
+                return self._keep(exc)      # behind the bytes that came before it
+            return self._fatal_error(exc, 'Fatal read error on socket transport')
+        return self._fatal_error(exc, 'Fatal write error on socket transport')
+
+    cdef int _core_gone(self) except -1:
+        """The loop was closed: the transport's finalizer warns of a socket that is still open."""
+        self.core_closed = True
+        if self.lost_called:
+            self._close_fd()
+        return 0
+
+    cdef int _close_fd(self) except -1:
+        cdef int fd = self.fd
+        if fd < 0:
+            return 0
+        self.fd = -1
+        if self.sock is not None:
+            self.sock.close()
+        else:
+            posix_close(fd)
+        return 0

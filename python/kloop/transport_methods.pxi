@@ -1,0 +1,228 @@
+# The methods of transport.StreamTransport, as functions that Python binds: calling one
+# makes no bound-method object, and the StreamCore is read straight from its slot.
+
+cdef extern from "Python.h":
+    ctypedef struct PyMemberDef:
+        Py_ssize_t offset
+    ctypedef struct PyMemberDescrObject:
+        PyMemberDef *d_member
+
+cdef object _transport_type = None
+cdef Py_ssize_t _core_offset = 0
+
+
+def register_transport_type(cls):
+    """Tells where instances of cls hold their StreamCore: in the slot ``_core``."""
+    global _transport_type, _core_offset
+    descriptor = cls.__dict__['_core']
+    _core_offset = (<PyMemberDescrObject *><PyObject *>descriptor).d_member.offset
+    _transport_type = cls
+
+
+cdef inline StreamCore _core_of(object transport):
+    cdef PyObject *core
+    if not isinstance(transport, _transport_type):
+        raise TypeError(f'expected a StreamTransport, not {type(transport).__name__!r}')
+    core = (<PyObject **>(<char *><PyObject *>transport + _core_offset))[0]
+    if core is NULL:
+        raise RuntimeError('the transport was not initialised')
+    return <StreamCore>core
+
+
+def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None):
+    """Takes over a connected, non-blocking stream socket."""
+    cdef StreamCore core = StreamCore.__new__(StreamCore)
+    cdef int one = 1
+    self._extra = extra
+    try:
+        core.sockname = sock.getsockname()
+    except OSError:
+        core.sockname = None
+    if extra is None or 'peername' not in extra:
+        try:
+            core.peername = sock.getpeername()
+        except OSError:
+            core.peername = None
+    else:
+        core.peername = extra['peername']
+    self._core = core
+    core._init(loop, self, sock.fileno(), sock, protocol, server)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        setsockopt(core.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    core._schedule_start(waiter)
+
+
+def write(self, data):
+    """Sends data (bytes-like) behind what was written before; never blocks.
+
+    Raises RuntimeError after write_eof(), TypeError for other types.
+    """
+    _write(_core_of(self), data)
+
+
+def writelines(self, list_of_data):
+    """Sends several pieces of data in order."""
+    _writelines(_core_of(self), list_of_data)
+
+
+def write_eof(self):
+    """Shuts down the sending side once everything written is sent."""
+    _write_eof(_core_of(self))
+
+
+def can_write_eof(self):
+    """True: a stream socket can be closed in halves."""
+    return True
+
+
+def close(self):
+    """Sends what is queued, then closes; connection_lost(None) follows."""
+    _core_of(self)._close()
+
+
+def abort(self):
+    """Closes at once and drops what is queued; connection_lost(None) follows."""
+    _core_of(self)._force_close(None)
+
+
+def force_close(self, exc):
+    """Closes at once; connection_lost(exc) follows."""
+    _core_of(self)._force_close(exc)
+
+
+def fatal_error(self, exc, message='Fatal error on transport'):
+    """Reports exc, then closes at once."""
+    _core_of(self)._fatal_error(exc, message)
+
+
+def is_closing(self):
+    """Whether the transport is closed or about to be."""
+    return bool(_core_of(self).closing)
+
+
+def is_reading(self):
+    """Whether data is delivered to the protocol."""
+    cdef StreamCore core = _core_of(self)
+    return not core.closing and not core.paused
+
+
+def pause_reading(self):
+    """Stops delivery; what had arrived is delivered after resume_reading()."""
+    _core_of(self)._pause_reading()
+
+
+def resume_reading(self):
+    """Starts delivery again."""
+    _core_of(self)._resume_reading()
+
+
+def set_protocol(self, protocol):
+    """From now on calls protocol."""
+    _core_of(self)._set_protocol(protocol)
+
+
+def get_protocol(self):
+    """The protocol in use."""
+    return _core_of(self).protocol
+
+
+def get_write_buffer_size(self):
+    """Bytes that were written and that the kernel has not taken."""
+    return _buffer_size(_core_of(self))
+
+
+def get_write_buffer_limits(self):
+    """(low, high) water, in bytes."""
+    cdef StreamCore core = _core_of(self)
+    return (core.low, core.high)
+
+
+def set_write_buffer_limits(self, high=None, low=None):
+    """Sets high and low water, in bytes; raises ValueError unless high >= low >= 0."""
+    cdef StreamCore core = _core_of(self)
+    _set_limits(core, high, low)
+    _maybe_pause_protocol(core)
+
+
+def get_extra_info(self, name, default=None):
+    """'socket', 'sockname', 'peername', or what the maker of the transport gave."""
+    cdef StreamCore core = _core_of(self)
+    if name == 'socket':
+        return trsock.TransportSocket(_socket_of(core))
+    if name == 'peername':
+        return _name_of(core.peername)
+    if name == 'sockname':
+        return _name_of(core.sockname)
+    if self._extra is None:
+        return default
+    return self._extra.get(name, default)
+
+
+def make_empty_waiter(self):
+    """A future that is done when the write buffer is empty; writing fails until it is reset."""
+    cdef StreamCore core = _core_of(self)
+    if core.empty_waiter is not None:
+        raise RuntimeError('Empty waiter is already set')
+    core.empty_waiter = core.loop.create_future()
+    if _buffer_size(core) == 0:
+        core.empty_waiter.set_result(None)
+    return core.empty_waiter
+
+
+def reset_empty_waiter(self):
+    """Allows writing again."""
+    _core_of(self).empty_waiter = None
+
+
+def describe(self):
+    """repr(): class, fd, and what is under way."""
+    cdef StreamCore core = _core_of(self)
+    info = [type(self).__name__]
+    if core.fd < 0:
+        info.append('closed')
+    elif core.closing:
+        info.append('closing')
+    info.append(f'fd={core.fd}')
+    if core.fd >= 0 and not core.loop._closed:
+        reading = core.started and not core.paused and not core.closing
+        info.append('read=polling' if reading else 'read=idle')
+        state = 'polling' if core.backlogged else 'idle'
+        size = core.backlog if core.backlogged else _unsent_of(core)
+        info.append(f'write=<{state}, bufsize={size}>')
+    return '<{}>'.format(' '.join(info))
+
+
+def finalize(self):
+    """__del__: warns of a socket that nobody closed, and closes it."""
+    cdef PyObject *slot = (<PyObject **>(<char *><PyObject *>self + _core_offset))[0]
+    cdef StreamCore core
+    if slot is NULL:
+        return
+    core = <StreamCore>slot
+    if core.fd < 0 or core.lost_called or not core.core_closed:
+        return
+    warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+    core._close_fd()
+    if core.server is not None:
+        if _ATTACH_TAKES_TRANSPORT:
+            core.server._detach(self)
+        else:
+            core.server._detach()
+
+
+cdef object _socket_of(StreamCore core):
+    """The socket object; for an accepted connection made only when somebody asks."""
+    if core.sock is None:
+        if core.fd < 0:
+            core.sock = socket.socket()
+            core.sock.close()
+        else:
+            core.sock = socket.socket(fileno=core.fd)
+    return core.sock
+
+
+cdef object _name_of(object address):
+    """A socket address as Python shows it; accepted connections keep the kernel's bytes."""
+    if type(address) is not RawAddress:
+        return address
+    return (<RawAddress>address).decode()
