@@ -1,0 +1,63 @@
+"""Which of CPython's asyncio tests are not run against kloop, and why.
+
+A pattern (fnmatch) is held against FILE.CLASS.TEST. Nothing is listed because it fails:
+each entry belongs to a kind that says what the test needs that kloop, by design or for
+now, does not have.
+"""
+
+import fnmatch
+import sys
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """Why a test is listed. With `rerun`, it is tried all the same: if it passes, that is
+    reported, since the entry may then go. The others pass or fail without our loop."""
+
+    STOCK = "tests stock code without our loop: its classes, policy or child watchers", False
+    SYSTEM = "for another system", False
+    REPEAT = "the same test with another stock selector", False
+    INTERNALS = "mocks or reads the stock loop's internals", True
+    NOT_YET = "not yet: UDP, Unix sockets, pipes, processes, readers and writers, sock_*, TLS", True
+
+    def __init__(self, text, rerun):
+        self.text = text
+        self.rerun = rerun
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    kind: Kind
+    pattern: str
+    reason: str
+    since: tuple = (3, 10)
+    until: tuple = (3, 99)  # inclusive
+
+    def applies(self, test_id, version):
+        return self.since <= version <= self.until and fnmatch.fnmatchcase(test_id, self.pattern)
+
+
+def _each(kind, reason, *patterns, **versions):
+    return [Exclusion(kind, pattern, reason, **versions) for pattern in patterns]
+
+
+def find(test_id, version=sys.version_info[:2]):
+    """The entry that lists this test, or None."""
+    return next((entry for entry in EXCLUSIONS if entry.applies(test_id, version)), None)
+
+
+NEVER = [
+    *_each(Kind.SYSTEM, "needs Windows",
+           "test_windows_events.*", "test_windows_utils.*", "*.Proactor*", "*.*Proactor*Tests.*"),
+    *_each(Kind.STOCK, "the stock selector and proactor loops, with mocked sockets and selectors",
+           "test_selector_events.*", "test_proactor_events.*"),
+    *_each(Kind.REPEAT, "EPollEventLoopTests runs these once, on our loop",
+           "test_events.PollEventLoopTests.*", "test_events.SelectEventLoopTests.*",
+           "test_sendfile.PollEventLoopTests.*", "test_sendfile.SelectEventLoopTests.*",
+           "test_sock_lowlevel.PollEventLoopTests.*", "test_sock_lowlevel.SelectEventLoopTests.*"),
+]
+
+NOT_YET = []
+
+EXCLUSIONS = NEVER + NOT_YET
