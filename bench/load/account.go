@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// account reads what the process under test has used: its CPU time, and its
+// system calls if a tracepoint is given. It is read by the generator itself at the very
+// start and end of measuring, so no other process has to be
+// scheduled at the right moment.
+type account struct {
+	cpuClock int32
+	counters []int // perf event descriptors, one per thread
+}
+
+// newAccount observes the process pid, nothing if pid is 0. tracepoint is the
+// id of raw_syscalls:sys_enter, 0 for no counting.
+func newAccount(pid int, tracepoint uint64) (*account, error) {
+	a := &account{}
+	if pid == 0 {
+		return a, nil
+	}
+	// clock_getcpuclockid(3): the clock of all threads of a process, those that have ended
+	// and io_uring's kernel threads included, in nanoseconds.
+	// /proc/PID/stat counts the same in units of 10 ms, /proc/PID/schedstat
+	// only one thread.
+	const cpuclockSched = 2
+	a.cpuClock = int32(^pid<<3 | cpuclockSched)
+	if _, err := clockNS(a.cpuClock); err != nil {
+		return nil, fmt.Errorf("CPU clock of process %d: %w", pid, err)
+	}
+	if tracepoint == 0 {
+		return a, nil
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tasks {
+		if err := a.addCounter(t.Name(), tracepoint); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (a *account) addCounter(task string, tracepoint uint64) error {
+	tid, err := strconv.Atoi(task)
+	if err != nil {
+		return err
+	}
+	attr := unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_TRACEPOINT,
+		Size:   unix.PERF_ATTR_SIZE_VER5,
+		Config: tracepoint,
+		Sample: 1,
+		Bits:   unix.PerfBitInherit, // threads started from now on count too
+	}
+	fd, err := unix.PerfEventOpen(&attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	switch err {
+	case nil:
+		a.counters = append(a.counters, fd)
+		return nil
+	case unix.ESRCH: // the thread ended since the folder was read
+		return nil
+	default: // EACCES, EPERM: kernel.perf_event_paranoid; ENOENT: no such tracepoint
+		return fmt.Errorf("perf_event_open of thread %d: %w", tid, err)
+	}
+}
+
+// usage is a reading; two are subtracted.
+type usage struct {
+	wallNS, serverCPUns, clientCPUns, syscalls int64
+}
+
+func (a *account) read() (usage, error) {
+	u := usage{syscalls: -1}
+	var err error
+	if u.wallNS, err = clockNS(unix.CLOCK_MONOTONIC); err != nil {
+		return u, err
+	}
+	if u.clientCPUns, err = clockNS(unix.CLOCK_PROCESS_CPUTIME_ID); err != nil {
+		return u, err
+	}
+	if a.cpuClock != 0 {
+		if u.serverCPUns, err = clockNS(a.cpuClock); err != nil {
+			return u, fmt.Errorf("the process under test is gone: %w", err)
+		}
+	}
+	if len(a.counters) == 0 {
+		return u, nil
+	}
+	u.syscalls = 0
+	for _, fd := range a.counters {
+		var b [8]byte
+		if _, err := unix.Read(fd, b[:]); err != nil {
+			return u, os.NewSyscallError("read of a perf event", err)
+		}
+		u.syscalls += int64(binary.NativeEndian.Uint64(b[:]))
+	}
+	return u, nil
+}
+
+func (u usage) since(start usage) usage {
+	d := usage{
+		wallNS:      u.wallNS - start.wallNS,
+		serverCPUns: u.serverCPUns - start.serverCPUns,
+		clientCPUns: u.clientCPUns - start.clientCPUns,
+		syscalls:    -1,
+	}
+	if u.syscalls >= 0 && start.syscalls >= 0 {
+		d.syscalls = u.syscalls - start.syscalls
+	}
+	return d
+}
+
+func clockNS(id int32) (int64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(id, &t); err != nil {
+		return 0, os.NewSyscallError("clock_gettime", err)
+	}
+	return t.Nano(), nil
+}

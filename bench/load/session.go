@@ -1,0 +1,240 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+)
+
+// phase is where a run stands. Every phase is bounded in time.
+type phase int
+
+const (
+	ramping   phase = iota // connections are made, each exchanges one message
+	warming                // full load, nothing counted
+	measuring              // full load, counted
+	draining               // nothing new is sent; what is under way still has to come back right
+	finished
+)
+
+const (
+	rampLimit = 60 * time.Second
+	// rampWindow is how many connections may be under way at once: below the
+	// default backlog of asyncio's servers (100), so no SYN is ever dropped
+	// and retried a second later.
+	rampWindow = 64
+
+	tickMS = 50
+
+	// yieldNS: a goroutine that was scheduled 10 ms ago counts as hogging its
+	// P, and sysmon then takes the P away in every system call, which costs a
+	// futex call per message. Yielding in time avoids it.
+	yieldNS = int64(5 * time.Millisecond)
+
+	// absenceNS: if the generator itself was not scheduled for this long, its
+	// connections are not blamed for it.
+	absenceNS = int64(200 * time.Millisecond)
+)
+
+// client is one kind of load: echo or http.
+type client interface {
+	// event handles readiness of connection i; generation tells events of
+	// earlier sockets of that connection.
+	event(i int, generation uint32, events uint32)
+	// ramp starts connections up to the window; it answers true when each
+	// has exchanged its first message.
+	ramp() (bool, error)
+	// start begins full load on all connections.
+	start()
+	// tick does what is due by time.
+	tick()
+	// stalled counts connections that wait for their peer since before the
+	// given time, and names one.
+	stalled(before int64) (int, string)
+	// outstanding counts connections that wait for their peer.
+	outstanding() int
+}
+
+// session runs one client through its phases and keeps the books.
+type session struct {
+	limits
+	poll     *poller
+	account  *account
+	latency  histogram
+	phase    phase
+	nowNS    int64 // taken once per batch of events
+	base     time.Time
+	messages uint64 // complete ones in this phase
+	result   result
+
+	phaseEndNS int64
+	nextTickNS int64
+	yieldedNS  int64
+	presentNS  int64 // since then the generator has been running without absence
+	begin      usage
+}
+
+func newSession(l limits, mode string) (*session, error) {
+	p, err := newPoller(l.conns)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAccount(l.pid, l.tracepoint)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{limits: l, poll: p, account: a, base: time.Now()}
+	s.result = result{Mode: mode, Conns: l.conns, Syscalls: -1}
+	return s, nil
+}
+
+// clock answers nanoseconds since the session began.
+func (s *session) clock() int64 { return int64(time.Since(s.base)) }
+
+// busy says whether new messages are to be sent.
+func (s *session) busy() bool { return s.phase == warming || s.phase == measuring }
+
+// message books one complete exchange that took ns nanoseconds.
+func (s *session) message(ns int64) {
+	s.messages++
+	if s.phase == measuring {
+		s.latency.record(ns)
+	}
+}
+
+// fail books an error; the first one is kept as text.
+func (s *session) fail(format string, args ...any) {
+	s.result.Errors++
+	s.firstError(format, args...)
+}
+
+func (s *session) mismatch(format string, args ...any) {
+	s.result.Mismatches++
+	s.firstError(format, args...)
+}
+
+func (s *session) firstError(format string, args ...any) {
+	if s.result.FirstError == "" {
+		s.result.FirstError = fmt.Sprintf(format, args...)
+	}
+}
+
+// run takes the client through all phases up to last. A result with failures
+// is not an error; an error means that the generator could not do its work.
+func (s *session) run(c client, last phase) error {
+	s.phaseEndNS = s.clock() + int64(rampLimit)
+	for s.phase < last && !s.result.failed() {
+		events, err := s.poll.wait(tickMS)
+		if err != nil {
+			return err
+		}
+		s.present()
+		if s.nowNS-s.yieldedNS > yieldNS {
+			s.yieldedNS = s.nowNS
+			runtime.Gosched()
+		}
+		for i := range events {
+			ev := &events[i]
+			c.event(int(ev.Fd), uint32(ev.Pad), ev.Events)
+		}
+		if err := s.advance(c); err != nil {
+			return err
+		}
+		if s.nowNS >= s.nextTickNS {
+			s.nextTickNS = s.nowNS + tickMS*int64(time.Millisecond)
+			s.checkStalls(c)
+		}
+		if s.phase > ramping {
+			c.tick()
+		}
+	}
+	return nil
+}
+
+// present notes the time, and whether the generator was kept from running.
+func (s *session) present() {
+	now := s.clock()
+	if now-s.nowNS > absenceNS {
+		s.presentNS = now
+	}
+	s.nowNS = now
+}
+
+func (s *session) checkStalls(c client) {
+	before := s.nowNS - int64(s.stall)
+	if s.presentNS > before {
+		return
+	}
+	if n, name := c.stalled(before); n > 0 {
+		s.result.Stalls += uint64(n)
+		s.firstError("%d connections without progress for %v, one is %s", n, s.stall, name)
+	}
+}
+
+// advance goes on to the next phase when the present one is over.
+func (s *session) advance(c client) error {
+	switch s.phase {
+	case ramping:
+		done, err := c.ramp()
+		if err != nil {
+			return err
+		}
+		if done {
+			s.phase = warming
+			s.phaseEndNS = s.nowNS + int64(s.warmup)
+			s.messages = 0
+			c.start()
+		} else if s.nowNS > s.phaseEndNS {
+			return fmt.Errorf("connecting took longer than %v", rampLimit)
+		}
+	case warming:
+		if s.nowNS >= s.phaseEndNS {
+			return s.startMeasuring()
+		}
+	case measuring:
+		if s.nowNS >= s.phaseEndNS || (s.count > 0 && s.messages >= s.count) {
+			return s.endMeasuring()
+		}
+	case draining:
+		if c.outstanding() == 0 {
+			s.phase = finished
+		}
+	}
+	return nil
+}
+
+func (s *session) startMeasuring() (err error) {
+	s.phase = measuring
+	s.messages = 0
+	if s.begin, err = s.account.read(); err != nil {
+		return err
+	}
+	s.phaseEndNS = s.clock() + int64(s.duration)
+	return nil
+}
+
+func (s *session) endMeasuring() error {
+	now, err := s.account.read()
+	if err != nil {
+		return err
+	}
+	used := now.since(s.begin)
+	r := &s.result
+	r.Messages = s.messages
+	r.Seconds = float64(used.wallNS) / 1e9
+	r.PerSecond = float64(r.Messages) / r.Seconds
+	r.P50us, r.P99us = s.latency.quantileUS(0.5), s.latency.quantileUS(0.99)
+	r.MaxUs = float64(s.latency.maxNS) / 1e3
+	r.ServerCPUns, r.ClientCPUns, r.Syscalls = used.serverCPUns, used.clientCPUns, used.syscalls
+	s.phase = draining
+	return nil
+}
+
+// report prints the result and says whether the run has failed.
+func (s *session) report() (failed bool, err error) {
+	if s.result.FirstError != "" {
+		fmt.Fprintln(os.Stderr, "load:", s.result.FirstError)
+	}
+	return s.result.failed(), s.result.print()
+}
