@@ -12,7 +12,7 @@ import (
 // Available reports whether this process can make a ring: nil, or the error of
 // New with its cause and remedy. It makes and closes a small ring, each time.
 func Available() error {
-	p, fd, err := setup(Options{Entries: 1, CQEntries: 2}, IORING_SETUP_CQSIZE)
+	p, fd, err := setup(kernelSetup, Options{Entries: 1}, 0) // flags that every kernel with io_uring knows
 	if err != nil {
 		return err
 	}
@@ -49,11 +49,7 @@ func setupError(errno unix.Errno) error {
 	case unix.EPERM, unix.EACCES:
 		return refused(errno, readSmallFile(sysctlPath), readSmallFile(statusPath))
 	case unix.ENOSYS, unix.EOPNOTSUPP:
-		return &UnavailableError{
-			Errno:  errno,
-			Cause:  "the kernel has no io_uring",
-			Remedy: "use Linux " + requiredSince + " or newer built with CONFIG_IO_URING, outside of sandboxes that replace the kernel",
-		}
+		return absent(errno, readSmallFile(statusPath))
 	case unix.ENOMEM:
 		return fmt.Errorf("uring: no memory for a ring; before Linux 5.12 rings count against RLIMIT_MEMLOCK (ulimit -l): %w", errno)
 	case unix.EMFILE, unix.ENFILE:
@@ -66,12 +62,14 @@ func setupError(errno unix.Errno) error {
 
 const (
 	sysctlPath = "/proc/sys/kernel/io_uring_disabled" // 6.6
-	statusPath = "/proc/self/status"
+	statusPath = "/proc/thread-self/status"           // seccomp filters are per thread
+
+	seccompRemedy = "run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
 )
 
 // refused tells the three who may say no apart: the sysctl
 // kernel.io_uring_disabled, whose text is sysctl, a seccomp filter, which
-// /proc/self/status mentions, and else a security module.
+// status mentions, and else a security module.
 func refused(errno unix.Errno, sysctl, status string) *UnavailableError {
 	e := &UnavailableError{Errno: errno}
 	value, _ := strconv.Atoi(strings.TrimSpace(sysctl)) // no such file: 0
@@ -79,15 +77,32 @@ func refused(errno unix.Errno, sysctl, status string) *UnavailableError {
 	case value >= 2:
 		e.Cause = fmt.Sprintf("disabled for all processes by kernel.io_uring_disabled=%d", value)
 		e.Remedy = "sysctl kernel.io_uring_disabled=0"
+	case value == 1 && seccompFilters(status):
+		e.Cause = "disabled for unprivileged processes by kernel.io_uring_disabled=1, or blocked by a seccomp filter"
+		e.Remedy = "sysctl kernel.io_uring_disabled=0, and " + seccompRemedy
 	case value == 1:
 		e.Cause = "disabled for unprivileged processes by kernel.io_uring_disabled=1"
 		e.Remedy = "sysctl kernel.io_uring_disabled=0, or put the user into the group of kernel.io_uring_group"
 	case seccompFilters(status):
 		e.Cause = "blocked by a seccomp filter, as in the default profiles of Docker, Podman and Kubernetes"
-		e.Remedy = "run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+		e.Remedy = seccompRemedy
 	default:
 		e.Cause = "blocked by the system's security policy"
 		e.Remedy = "allow this process to use io_uring (SELinux: io_uring permissions of its domain)"
+	}
+	return e
+}
+
+// absent explains ENOSYS: there is no such system call, or a filter pretends so.
+func absent(errno unix.Errno, status string) *UnavailableError {
+	e := &UnavailableError{
+		Errno:  errno,
+		Cause:  "the kernel has no io_uring",
+		Remedy: "use Linux " + requiredSince + " or newer built with CONFIG_IO_URING, outside of sandboxes that replace the kernel",
+	}
+	if seccompFilters(status) {
+		e.Cause += ", or a seccomp filter hides it"
+		e.Remedy += "; " + seccompRemedy
 	}
 	return e
 }

@@ -1,9 +1,6 @@
 package uring
 
-import (
-	"fmt"
-	"unsafe"
-)
+import "unsafe"
 
 // SyncCancel ends operations and returns once they have ended, unlike the
 // cancel operation, which only asks (IORING_REGISTER_SYNC_CANCEL, 6.0). Their
@@ -14,9 +11,9 @@ import (
 // set, else the first. It waits at most timeoutNS nanoseconds; negative:
 // without limit.
 //
-// Errors: unix.ENOENT when nothing matched, unix.ETIME when time is over,
-// unix.EINTR, unix.EBADF for an fd that is not open, unix.EEXIST in a thread
-// that may not submit.
+// Errors are bare unix.Errno values: ENOENT when nothing matched, ETIME when time is over,
+// EINTR, EBADF for an fd that is not open, EEXIST in a thread that may not
+// submit.
 func (r *Ring) SyncCancel(fd int, userData uint64, byFD bool, all bool, timeoutNS int64) error {
 	reg := syncCancelReg{fd: -1, addr: userData, timeout: Timespec{Sec: -1, Nsec: -1}}
 	if byFD {
@@ -30,7 +27,7 @@ func (r *Ring) SyncCancel(fd int, userData uint64, byFD bool, all bool, timeoutN
 		reg.timeout = timespecOf(timeoutNS)
 	}
 	if _, err := r.register(registerSyncCancel, unsafe.Pointer(&reg), 1); err != nil {
-		return fmt.Errorf("uring: synchronous cancel: %w", err)
+		return err
 	}
 	return nil
 }

@@ -20,7 +20,8 @@ type waitArg struct {
 // minComplete > 0 it would hold the processor, a P, of every goroutine behind
 // this one.
 //
-// Errors are bare unix.Errno values, so that none allocates: EAGAIN (no memory
+// Errors are bare unix.Errno values (comparable, and made without allocating):
+// EAGAIN (no memory
 // for a request; try again), EBUSY (the CQ overflowed; reap first), EEXIST
 // (another thread than the one that may submit), EBADFD (the ring is not
 // enabled), EINTR, EOWNERDEAD (the SQPOLL thread has died). ErrClosed after
@@ -33,7 +34,7 @@ func (r *Ring) Enter(toSubmit, minComplete uint32, flags uint32) (int, error) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, fd,
 		uintptr(toSubmit), uintptr(minComplete), uintptr(flags), 0, 0)
 	if errno != 0 {
-		return 0, errnoError(errno)
+		return 0, errno
 	}
 	return int(n), nil
 }
@@ -62,7 +63,7 @@ func (r *Ring) EnterWait(toSubmit, minComplete uint32, flags uint32, timeoutNS i
 	n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, fd,
 		uintptr(toSubmit), uintptr(minComplete), uintptr(flags), uintptr(arg), size)
 	if errno != 0 {
-		return 0, errnoError(errno)
+		return 0, errno
 	}
 	return int(n), nil
 }
@@ -73,29 +74,6 @@ func (r *Ring) enterFD(flags uint32) (uintptr, uint32) {
 		return uintptr(r.registered - 1), flags | IORING_ENTER_REGISTERED_RING
 	}
 	return uintptr(r.fd), flags
-}
-
-// Errno values of a running loop, boxed once: converting an Errno to an error
-// allocates otherwise.
-var (
-	errETIME  error = unix.ETIME
-	errEINTR  error = unix.EINTR
-	errEAGAIN error = unix.EAGAIN
-	errEBUSY  error = unix.EBUSY
-)
-
-func errnoError(errno unix.Errno) error {
-	switch errno {
-	case unix.ETIME:
-		return errETIME
-	case unix.EINTR:
-		return errEINTR
-	case unix.EAGAIN:
-		return errEAGAIN
-	case unix.EBUSY:
-		return errEBUSY
-	}
-	return errno
 }
 
 // RegisterRing makes the kernel hold the ring in a table of the calling thread,

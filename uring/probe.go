@@ -41,6 +41,8 @@ const (
 	// probeTimeoutNS bounds a probe. Every probed operation has completed by
 	// the time the kernel is entered, so only a kernel that lacks it waits.
 	probeTimeoutNS = 100_000_000
+	// probeWaits bounds the waits that signals end before the time is over.
+	probeWaits = 100
 )
 
 // withRing runs do on a small ring, in a thread that stays the same.
@@ -57,15 +59,20 @@ func withRing(do func(*Ring) error) error {
 // answer submits what is prepared and answers the next CQE, or nil when none
 // comes in time.
 func answer(r *Ring) (*CQE, error) {
-	_, err := r.EnterWait(r.Publish(), 1, 0, probeTimeoutNS)
-	if err != nil && err != unix.ETIME && err != unix.EINTR {
-		return nil, fmt.Errorf("uring: probe: %w", err)
-	}
 	var out [1]CQE
-	if r.Reap(out[:]) == 0 {
-		return nil, nil
+	for range probeWaits {
+		_, err := r.EnterWait(r.Publish(), 1, 0, probeTimeoutNS)
+		if r.Reap(out[:]) == 1 {
+			return &out[0], nil
+		}
+		if err == unix.ETIME {
+			return nil, nil
+		}
+		if err != nil && err != unix.EINTR {
+			return nil, fmt.Errorf("uring: probe: %w", err)
+		}
 	}
-	return &out[0], nil
+	return nil, fmt.Errorf("uring: probe: %w", unix.EINTR)
 }
 
 // judge turns the answer to a probed operation into the probe's: it must have
@@ -231,19 +238,26 @@ func probeMultishotRecv(f *Feature) error {
 			if err != nil {
 				return err
 			}
-			if _, err := SendNow(b, []byte{0}, 0); err != nil {
-				return fmt.Errorf("uring: probe: send: %w", err)
-			}
-			r.NextSQE().PrepRecvMultishot(a, probeGroup)
-			c, err := answer(r)
-			if err == nil {
-				err = judge(f, c, IORING_CQE_F_MORE|IORING_CQE_F_BUFFER)
-			}
-			// The receive is still armed: the ring is closed first, and the
-			// receive ends with the socket or the ring without data to write.
-			return errors.Join(err, r.Close(), bufs.Close())
+			return errors.Join(recvTwice(f, r, a, b), bufs.Close())
 		})
 	})
+}
+
+// recvTwice receives a byte and then the end of the stream, so that the receive
+// does not stay armed, and looks whether it went on after the byte.
+func recvTwice(f *Feature, r *Ring, receiver, sender int) error {
+	if _, err := SendNow(sender, []byte{0}, 0); err != nil {
+		return fmt.Errorf("uring: probe: send: %w", err)
+	}
+	if err := unix.Shutdown(sender, unix.SHUT_WR); err != nil {
+		return fmt.Errorf("uring: probe: shutdown: %w", err)
+	}
+	r.NextSQE().PrepRecvMultishot(receiver, probeGroup)
+	c, err := answer(r)
+	if err != nil {
+		return err
+	}
+	return judge(f, c, IORING_CQE_F_MORE|IORING_CQE_F_BUFFER)
 }
 
 func probeSyncCancel(f *Feature) error {

@@ -21,7 +21,7 @@ func SendNow(fd int, p []byte, flags int) (int, error) {
 		uintptr(len(p)), uintptr(flags|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL), 0, 0)
 	runtime.KeepAlive(p)
 	if errno != 0 {
-		return 0, errnoError(errno)
+		return 0, errno
 	}
 	return int(n), nil
 }
@@ -35,7 +35,7 @@ func SendMsgNow(fd int, parts [][]byte, flags int) (int, error) {
 	for len(parts) > 0 {
 		n, wanted, errno := sendParts(fd, parts[:min(len(parts), sendNowParts)], flags)
 		if errno != 0 && sent == 0 {
-			return 0, errnoError(errno)
+			return 0, errno
 		}
 		if errno != 0 {
 			return sent, nil

@@ -87,7 +87,13 @@ func New(o Options) (*Ring, error) {
 	if o.CQEntries == 0 {
 		o.CQEntries = cqPerSQ * o.Entries
 	}
-	p, fd, err := setup(o, wantedFlags(o))
+	p, fd, err := setup(kernelSetup, o, wantedFlags(o))
+	if errors.Is(err, unix.EINVAL) {
+		// Either these options are wrong or the kernel is too old for any.
+		if unavailable := Available(); unavailable != nil {
+			err = unavailable
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,18 +110,28 @@ func New(o Options) (*Ring, error) {
 	return r, nil
 }
 
-// setup calls io_uring_setup(2), leaving out one rung of flags after each
-// EINVAL. The kernel marks the fd close-on-exec itself.
-func setup(o Options, flags uint32) (*setupParams, int, error) {
+// setupCall is io_uring_setup(2) or, in tests, an older kernel's.
+type setupCall func(entries uint32, p *setupParams) (fd int, errno unix.Errno)
+
+// kernelSetup calls io_uring_setup(2). The kernel marks the fd close-on-exec
+// itself.
+func kernelSetup(entries uint32, p *setupParams) (int, unix.Errno) {
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries), uintptr(unsafe.Pointer(p)), 0)
+	return int(fd), errno
+}
+
+// setup makes the kernel's part of a ring, leaving out one rung of flags after
+// each EINVAL.
+func setup(call setupCall, o Options, flags uint32) (*setupParams, int, error) {
 	next := 0
 	for {
 		p := &setupParams{cqEntries: o.CQEntries, flags: flags, sqThreadIdle: o.SQPollIdleMS}
 		if flags&IORING_SETUP_SQ_AFF != 0 {
 			p.sqThreadCPU = uint32(o.SQPollCPU)
 		}
-		fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(o.Entries), uintptr(unsafe.Pointer(p)), 0)
+		fd, errno := call(o.Entries, p)
 		if errno == 0 {
-			return p, int(fd), nil
+			return p, fd, nil
 		}
 		for next < len(ladder) && flags&ladder[next].flags == 0 {
 			next++

@@ -103,7 +103,7 @@ func (s *SQE) PrepRecv(fd int, p []byte, flags uint32) {
 // has ended when a CQE comes without IORING_CQE_F_MORE: Res 0 at the end of the
 // stream, -ENOBUFS when the buffer ring was empty (give buffers back and prepare
 // it again: no data is lost), -ECANCELED, an error of the socket, or bytes when
-// the kernel wants others to have a turn (prepare it again).
+// the CQ was full (prepare it again).
 func (s *SQE) PrepRecvMultishot(fd int, group uint16) {
 	s.prep(IORING_OP_RECV, fd, 0, 0, 0)
 	s.Flags |= IOSQE_BUFFER_SELECT
