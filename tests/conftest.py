@@ -1,0 +1,91 @@
+"""Fixtures for every test: a loop, and checks that the test leaves nothing behind.
+
+A test fails, whatever else it asserts, if after it a descriptor, thread, signal handler,
+unclosed loop or Handle is left; if a loop of the `loop` fixture still has connections,
+listeners, watches, receive buffers or write owners; if a kloop loop's default exception
+handler was called (unless the test asks for `reported_errors`); or on any warning, such as
+a ResourceWarning, or an exception in a destructor or a thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+from pathlib import Path
+
+import leaks
+import pytest
+
+NEEDS_NO_KLOOP = Path(__file__).parent / "build"
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of the build, which are slow, come last."""
+    items.sort(key=lambda item: NEEDS_NO_KLOOP in item.path.parents)
+
+
+@pytest.fixture(scope="session")
+def kloop():
+    """The package, with its library loaded: the Go runtime's own descriptors are no leak."""
+    import kloop
+
+    kloop.new_event_loop().close()
+    return kloop
+
+
+@pytest.fixture
+def reported_errors():
+    """The contexts that loops gave their default exception handler during the test.
+
+    To ask for this fixture is to say that there are some: assert which.
+    """
+    return []
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request, monkeypatch):
+    """Fails the test for what it leaves behind."""
+    if NEEDS_NO_KLOOP in request.path.parents:
+        yield
+        return
+    kloop = request.getfixturevalue("kloop")
+    from kloop import _core
+
+    expected = "reported_errors" in request.fixturenames
+    reports = request.getfixturevalue("reported_errors") if expected else []
+    monkeypatch.setattr(
+        kloop.Loop, "default_exception_handler", lambda loop, context: reports.append(context))
+    gc.collect()
+    before = leaks.Snapshot((_core.Handle, _core.TimerHandle), kloop.Loop)
+    yield
+    found = before.differences()
+    if not expected:
+        found += [f"the loop's exception handler was called: {context!r}" for context in reports]
+    if found:
+        pytest.fail("left behind by the test:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture
+def loop(kloop, leaves_nothing):
+    """A new kloop loop, closed afterwards. What the test opened on it must be closed by then."""
+    made = kloop.new_event_loop()
+    yield made
+    if made.is_closed():
+        return
+    try:
+        in_use = leaks.settle(made)
+        made.run_until_complete(made.shutdown_asyncgens())
+        made.run_until_complete(made.shutdown_default_executor())
+    finally:
+        made.close()
+    if in_use:
+        pytest.fail(f"left on the loop by the test: {in_use}", pytrace=False)
+
+
+def pytest_report_header():
+    """Says on what the tests run, since much depends on the kernel."""
+    if importlib.util.find_spec("kloop") is None:
+        return "kloop is not built: run `make build`"
+    import platform
+
+    return f"kernel: {platform.release()}"

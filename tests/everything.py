@@ -1,0 +1,154 @@
+"""Runs every check and test of the project, and says at the end how many tests there were.
+
+    tests/everything.py          `make test`
+    tests/everything.py check    `make check`: linters and type checks only
+
+Each step's output is shown as it comes. A step that fails does not keep the others from
+being run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC_TYPES = "python/kloop"
+LINTED = ["setup.py", "build_backend", "python", "tests", "bench", "examples"]
+
+OUTCOMES = ("passed", "failed", "skipped")
+
+# No step may hold up CI, which has 60 minutes for all of them.
+STEP_LIMIT_S = 1500
+
+
+class Steps:
+    """Runs steps and keeps their results and counts."""
+
+    def __init__(self):
+        self.results: list[tuple[str, bool, float, Counter]] = []
+        self.totals: Counter = Counter()
+
+    def run(self, name, command, count=None):
+        """Runs a command. count: a function that answers a Counter once it has ended."""
+        print(f"\n== {name}: {' '.join(map(str, command))}", flush=True)
+        started_s = time.monotonic()
+        try:
+            status = subprocess.run(command, cwd=ROOT, timeout=STEP_LIMIT_S).returncode
+        except subprocess.TimeoutExpired:
+            print(f"{name}: stopped after {STEP_LIMIT_S} s", flush=True)
+            status = 1
+        self.add(name, status == 0, started_s, count)
+
+    def run_go_tests(self, name, command):
+        """Runs `go test -json`, shows what fails, one line per package, and counts tests."""
+        print(f"\n== {name}: {' '.join(command)}", flush=True)
+        started_s = time.monotonic()
+        counts: Counter = Counter()
+        output: dict = {}
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        timer = threading.Timer(STEP_LIMIT_S, process.kill)
+        timer.start()
+        with process.stdout as stream:
+            for line in stream:
+                self.go_event(line, counts, output)
+        status = process.wait()
+        timer.cancel()
+        self.add(name, status == 0, started_s, lambda: counts)
+
+    def go_event(self, line, counts, output):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            print(line, end="", flush=True)
+            return
+        key = (event.get("Package") or event.get("ImportPath"), event.get("Test"))
+        action = event["Action"]
+        if action in ("output", "build-output"):
+            output.setdefault(key, []).append(event["Output"])
+        elif action in ("pass", "fail", "skip", "build-fail"):
+            text = "".join(output.pop(key, []))
+            if event.get("Test"):
+                counts[{"pass": "passed", "fail": "failed", "skip": "skipped"}[action]] += 1
+            else:
+                text = text if action in ("fail", "build-fail") else text[-200:].splitlines(keepends=True)[-1:]
+            if action in ("fail", "build-fail") or not event.get("Test"):
+                print("".join(text), end="", flush=True)
+
+    def add(self, name, passed, started_s, count):
+        counts = count() if count else Counter()
+        if not passed and not counts["failed"]:
+            counts["failed"] = 1  # a failure outside any test: a compile error, a linter's finding
+        self.totals.update(counts)
+        self.results.append((name, passed, time.monotonic() - started_s, counts))
+
+    def finish(self):
+        """Prints the summary, whose last line counts all tests; answers the exit status."""
+        width = max(len(name) for name, *_ in self.results)
+        print("\n== summary")
+        for name, passed, seconds, counts in self.results:
+            text = ", ".join(f"{counts[key]} {key}" for key in OUTCOMES) if any(counts.values()) else ""
+            print(f"{'ok    ' if passed else 'FAILED'}  {name:{width}}  {seconds:6.1f} s  {text}")
+        print("\n" + ", ".join(f"{self.totals[key]} {key}" for key in OUTCOMES))
+        return 0 if all(passed for _, passed, *_ in self.results) else 1
+
+
+def check(steps, python):
+    """Linters and type checks. What they check may not exist yet in a part of the tree."""
+    go_files = subprocess.run(["git", "ls-files", "*.go"], cwd=ROOT, check=True,
+                              capture_output=True, text=True).stdout.split()
+    steps.run("gofmt", ["sh", "-c", 'found=$(gofmt -l "$@"); echo "$found"; test -z "$found"', "gofmt", *go_files])
+    steps.run("go vet", ["go", "vet", "./..."])
+    steps.run("staticcheck", ["staticcheck", "./..."])
+    steps.run("ruff", [python, "-m", "ruff", "check", *(d for d in LINTED if (ROOT / d).exists())])
+    steps.run("mypy", [python, "-m", "mypy", "--strict", PUBLIC_TYPES])
+    steps.run("stubtest", [python, "-m", "mypy.stubtest", "kloop._core"])
+
+
+def junit_counts(path):
+    """The totals in a JUnit file of pytest."""
+    counts: Counter = Counter()
+    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+        total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        counts.update(passed=total - skipped - failed, failed=failed, skipped=skipped)
+    return counts
+
+
+def cpython_counts(path):
+    """The totals in the file that tests/cpython/run.py writes."""
+    files = json.loads(path.read_text()).values()
+    return Counter(entry["outcome"] for outcomes in files for entry in outcomes.values())
+
+
+def test(steps, python, folder):
+    junit, cpython = folder / "pytest.xml", folder / "cpython.json"
+    steps.run_go_tests("go test", ["go", "test", "-race", "-json", "./..."])
+    steps.run("pytest", [python, "-m", "pytest", f"--junitxml={junit}"],
+              lambda: junit_counts(junit) if junit.exists() else Counter())
+    steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],
+              lambda: cpython_counts(cpython) if cpython.exists() else Counter())
+
+
+def main(argv):
+    # Not resolved: the environment's python is a link to the one it was made with.
+    python = sys.executable
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", "")])
+    steps = Steps()
+    check(steps, python)
+    if argv != ["check"]:
+        with tempfile.TemporaryDirectory(prefix="kloop-test-") as folder:
+            test(steps, python, Path(folder))
+    return steps.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

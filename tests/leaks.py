@@ -1,0 +1,110 @@
+"""What a test must leave as it found it: descriptors, threads, signals, kloop's objects."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import time
+
+# Gauges of loop.stats() that are 0 when a test's connections, servers and writes are over.
+GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out")
+
+# How long what a test has ended may take to be gone: a thread to exit, the kernel's last
+# answer about a closed connection to come. Reached only by a test that fails.
+SETTLE_LIMIT_S = 5.0
+
+
+def open_fds() -> dict[int, str]:
+    """The descriptors of this process, and what each is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that listdir itself had open
+            pass
+    return found
+
+
+def live_objects(*types: type) -> dict[int, object]:
+    """The objects of these types that something still refers to, by identity."""
+    return {id(thing): thing for thing in gc.get_objects() if isinstance(thing, types)}
+
+
+def gauges_in_use(loop) -> dict[str, int]:
+    stats = loop.stats()
+    return {name: stats[name] for name in GAUGES if stats[name]}
+
+
+def settle(loop) -> dict[str, int]:
+    """Runs the loop until its gauges are 0 or the limit is over; answers those that are not."""
+    deadline_s = time.monotonic() + SETTLE_LIMIT_S
+    while (in_use := gauges_in_use(loop)) and time.monotonic() < deadline_s:
+        loop.run_until_complete(asyncio.sleep(0))
+    return in_use
+
+
+class Snapshot:
+    """The state of the process before a test; `differences` says what is left after it."""
+
+    def __init__(self, handle_types: tuple[type, ...], loop_type: type):
+        self.handle_types = handle_types
+        self.loop_type = loop_type
+        self.threads = set(threading.enumerate())
+        self.wakeup_fd = current_wakeup_fd()
+        self.handlers = current_handlers()
+        self.objects = live_objects(*handle_types, loop_type)
+        self.fds = open_fds()
+
+    def differences(self) -> list[str]:
+        found = [*self._threads()]
+        gc.collect()
+        found += self._objects()
+        found += self._signals()
+        after = open_fds()
+        found += [f"fd {fd} is still open: {target}" for fd, target in sorted(after.items())
+                  if self.fds.get(fd) != target]
+        found += [f"fd {fd} was closed, and was not the test's: {target}"
+                  for fd, target in sorted(self.fds.items()) if fd not in after]
+        return found
+
+    def _threads(self) -> list[str]:
+        deadline_s = time.monotonic() + SETTLE_LIMIT_S
+        left = [t for t in threading.enumerate() if t not in self.threads]
+        for thread in left:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        return [f"thread still runs: {t.name}" for t in left if t.is_alive()]
+
+    def _objects(self) -> list[str]:
+        found = []
+        for key, thing in live_objects(*self.handle_types, self.loop_type).items():
+            if self.objects.get(key) is thing:
+                continue
+            if not isinstance(thing, self.loop_type):
+                found.append(f"handle is still referred to: {thing!r}")
+            elif not thing.is_closed():
+                found.append(f"loop was not closed: {thing!r}")
+        return found
+
+    def _signals(self) -> list[str]:
+        found = []
+        if current_wakeup_fd() != self.wakeup_fd:
+            found.append(f"signal.set_wakeup_fd: {current_wakeup_fd()}, was {self.wakeup_fd}")
+        for number, handler in current_handlers().items():
+            if handler != self.handlers[number]:
+                name = signal.Signals(number).name
+                found.append(f"handler of {name}: {handler!r}, was {self.handlers[number]!r}")
+        return found
+
+
+def current_wakeup_fd() -> int:
+    fd = signal.set_wakeup_fd(-1)
+    if fd != -1:
+        signal.set_wakeup_fd(fd)
+    return fd
+
+
+def current_handlers() -> dict[int, object]:
+    return {int(number): signal.getsignal(number) for number in signal.Signals}
