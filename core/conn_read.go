@@ -1,0 +1,76 @@
+package core
+
+import "syscall"
+
+// flushReceive arms or cancels the receive, if that is not as wanted.
+func (c *Conn) flushReceive() {
+	want := c.wantRead && !c.readEOF && c.closing == closeOpen
+	switch {
+	case want && c.receive == receiveIdle:
+		c.receive = receiveArmed
+		c.engine.submit(Op{Kind: OpReceive, FD: c.fd, Token: makeToken(OpReceive, c.id)})
+	case !want && c.receive == receiveArmed:
+		c.receive = receiveCancelling
+		c.engine.cancel(makeToken(OpReceive, c.id))
+	}
+}
+
+// received handles a completion of the receive.
+func (c *Conn) received(done *Completion) {
+	if !done.More {
+		c.receive = receiveIdle
+	}
+	// A resume may have come while the receive was being cancelled, and a
+	// receive may end for reasons of the kernel's own: flush sorts it out.
+	switch {
+	case c.closing != closeOpen:
+		c.finish()
+		return
+	case done.Res > 0:
+		c.engine.stats.BytesReceived += uint64(done.Res)
+		c.handler.Received(c, done.Data)
+		c.rearmReceive(done)
+	case done.Res == 0:
+		c.receivedEOF()
+	default:
+		c.receiveFailed(done)
+	}
+}
+
+// rearmReceive has the receive armed again if it ended though it was not asked to.
+func (c *Conn) rearmReceive(done *Completion) {
+	if done.More {
+		return
+	}
+	if c.wantRead {
+		c.engine.stats.Rearms++
+	}
+	c.engine.markDirty(c)
+}
+
+func (c *Conn) receivedEOF() {
+	// A receive armed before the first end of file was delivered meets it again.
+	if c.readEOF {
+		return
+	}
+	c.readEOF = true
+	if !c.handler.ReceivedEOF(c) {
+		c.Close()
+	}
+}
+
+// receiveFailed handles the errors of recv(2) and those of io_uring's own.
+func (c *Conn) receiveFailed(done *Completion) {
+	errno := syscall.Errno(-done.Res)
+	switch {
+	case errno == syscall.ENOBUFS:
+		// No receive buffer was free. They are given back with the next flush.
+		c.engine.stats.NoBufs++
+	case errno == syscall.ECANCELED, transient(errno):
+		// Cancelled by us, or by the end of the thread that armed it.
+	default:
+		c.fail("read", errno)
+		return
+	}
+	c.rearmReceive(done)
+}

@@ -1,0 +1,216 @@
+package core
+
+import "syscall"
+
+// Write queues a copy of p behind what is queued. It goes to the kernel with the
+// next poll.
+func (c *Conn) Write(p []byte) {
+	if !c.writable() {
+		return
+	}
+	for len(p) > 0 {
+		n := c.extendLast(p)
+		if n == 0 {
+			chunk := c.engine.chunk()
+			n = min(len(p), cap(chunk))
+			chunk = append(chunk, p[:n]...)
+			c.queue.push(part{p: chunk, chunk: chunk})
+		}
+		p = p[n:]
+	}
+	c.engine.markDirty(c)
+}
+
+// extendLast copies what fits of p behind the last part, if that is a buffer of
+// the engine's. A send of it under way is not disturbed: it has its own length.
+func (c *Conn) extendLast(p []byte) int {
+	last := c.queue.last()
+	if last == nil || last.chunk == nil {
+		return 0
+	}
+	n := min(len(p), cap(last.p)-len(last.p))
+	last.p = append(last.p, p[:n]...)
+	c.queue.bytes += n
+	return n
+}
+
+// WriteOwned queues p itself. The memory must stay as it is until owner, which
+// must not be 0, is given to Options.Release.
+func (c *Conn) WriteOwned(p []byte, owner uint64) {
+	c.engine.stats.OwnersOut++
+	if len(p) == 0 || !c.writable() {
+		c.engine.letGo(owner)
+		return
+	}
+	c.queue.push(part{p: p, owner: owner})
+	c.engine.markDirty(c)
+}
+
+func (c *Conn) writable() bool { return c.closing == closeOpen && !c.wantEOF }
+
+// WriteEOF shuts down the sending side once everything queued is sent.
+func (c *Conn) WriteEOF() {
+	if c.writable() {
+		c.wantEOF = true
+		c.engine.markDirty(c)
+	}
+}
+
+// flushSend starts the next send, or ends the one under way when aborting.
+func (c *Conn) flushSend() {
+	if c.sending != sendIdle {
+		// A quick send is answered at once; there is nothing to cancel.
+		if c.closing == closeAborting && c.sending == sendPolled {
+			c.cancelSend()
+		}
+		return
+	}
+	if c.queue.bytes > 0 {
+		c.startSend()
+	} else if c.wantEOF && !c.shutdown && c.closing != closeAborting {
+		c.shutdownWrite()
+	}
+}
+
+func (c *Conn) startSend() {
+	e := c.engine
+	e.parts, c.flight = c.queue.gather(e.parts[:0])
+	quick := !c.backlog
+	if quick {
+		c.sending = sendQuick
+		if e.silent {
+			e.flying = append(e.flying, c)
+		}
+	} else {
+		c.sending = sendPolled
+	}
+	e.submit(Op{Kind: OpSend, FD: c.fd, Token: makeToken(OpSend, c.id), Parts: e.parts, Quick: quick})
+	clear(e.parts)
+}
+
+func (c *Conn) cancelSend() {
+	c.sending = sendCancelling
+	c.engine.cancel(makeToken(OpSend, c.id))
+}
+
+// shutdownWrite needs no operation in the ring: shutdown(2) does not block.
+func (c *Conn) shutdownWrite() {
+	c.shutdown = true
+	err := syscall.Shutdown(c.fd, syscall.SHUT_WR)
+	// ENOTCONN: the peer has reset the connection; receiving tells that.
+	if errno, ok := err.(syscall.Errno); ok && errno != syscall.ENOTCONN {
+		c.fail("write", errno)
+	}
+}
+
+// sent handles the answer to the send under way: bytes taken, or a negative errno.
+func (c *Conn) sent(res int32) {
+	short := int(res) < c.flight
+	c.sending, c.flight = sendIdle, 0
+	if res > 0 {
+		c.advance(int(res))
+	}
+	if c.closing == closeAborting {
+		c.dropQueue()
+		c.finish()
+		return
+	}
+	if res < 0 {
+		errno := syscall.Errno(-res)
+		// ECANCELED: by Leave, or with the thread that submitted it.
+		if !transient(errno) && errno != syscall.ECANCELED {
+			c.fail("write", errno)
+			return
+		}
+	}
+	c.progressed(max(int(res), 0), short)
+	c.sendNext()
+}
+
+// sendNext has the next flush go on with what is left to do.
+func (c *Conn) sendNext() {
+	if c.queue.bytes > 0 || c.wantEOF && !c.shutdown {
+		c.engine.markDirty(c)
+		return
+	}
+	c.finish()
+}
+
+// progressed tells the handler of the backlog, if there is one.
+func (c *Conn) progressed(taken int, short bool) {
+	switch {
+	case !c.backlog && short:
+		c.backlog = true
+		c.engine.stats.ShortSends++
+		c.handler.Backlog(c, c.queue.bytes, 0)
+	case !c.backlog || taken == 0:
+	default:
+		c.backlog = c.queue.bytes > 0
+		c.handler.Backlog(c, c.queue.bytes, taken)
+	}
+}
+
+// advance takes n bytes, which the kernel has, off the queue.
+func (c *Conn) advance(n int) {
+	c.engine.stats.BytesSent += uint64(n)
+	for n > 0 {
+		first := &c.queue.parts[c.queue.head]
+		left := len(first.p) - c.queue.front
+		if n < left {
+			c.queue.front += n
+			c.queue.bytes -= n
+			return
+		}
+		n -= left
+		c.freePart(c.queue.pop())
+	}
+}
+
+// dropQueue lets go of everything queued. No send may be under way.
+func (c *Conn) dropQueue() {
+	for c.queue.count > 0 {
+		c.freePart(c.queue.pop())
+	}
+}
+
+func (c *Conn) freePart(p part) {
+	if p.chunk != nil {
+		c.engine.freeChunk(p.chunk)
+	}
+	if p.owner != 0 {
+		c.engine.letGo(p.owner)
+	}
+}
+
+// SendNow sends what is queued at once, if no send is under way, and answers the
+// bytes that are queued still. If there are any, that is a backlog, of which
+// Backlog tells only the end and the progress towards it. An error of the kernel
+// ends the connection with the next poll.
+func (c *Conn) SendNow() int {
+	e := c.engine
+	if c.gone || c.closing == closeAborting {
+		return 0
+	}
+	for c.sending == sendIdle && c.queue.bytes > 0 {
+		var want int
+		e.parts, want = c.queue.gather(e.parts[:0])
+		n, err := e.driver.SendNow(c.fd, e.parts)
+		clear(e.parts)
+		e.stats.DirectSends++
+		if n > 0 {
+			c.advance(n)
+		}
+		if errno, ok := err.(syscall.Errno); ok && !transient(errno) {
+			c.fail("write", errno)
+			return 0
+		}
+		if n < want {
+			break
+		}
+	}
+	if c.queue.bytes > 0 {
+		c.backlog = true
+		e.markDirty(c)
+	}
+	return c.queue.bytes
+}

@@ -1,0 +1,93 @@
+package core
+
+// chunkSize is the size in bytes of the buffers into which Conn.Write copies.
+// One receive buffer's worth: an echo then is one part.
+const chunkSize = 64 << 10
+
+// chunksKept bounds the free chunks an engine holds on to.
+const chunksKept = 64
+
+// sendPartsMax is IOV_MAX, the kernel's limit of parts in one send (sendmsg(2)).
+const sendPartsMax = 1024
+
+// sendBytesMax bounds one send, as its result is an int32.
+const sendBytesMax = 1 << 30
+
+// partsKept is the capacity up to which an empty queue keeps its memory.
+const partsKept = 16
+
+// part is a piece of memory to send.
+type part struct {
+	p     []byte
+	owner uint64 // 0: nobody waits for it
+	chunk []byte // not nil: p lies in this buffer of the engine
+}
+
+// sendQueue holds what a connection has to send, in order: a ring of parts.
+type sendQueue struct {
+	parts []part // len is a power of two, or 0
+	head  int
+	count int
+	bytes int // not yet sent
+	front int // bytes of the first part that are sent
+}
+
+func (q *sendQueue) push(p part) {
+	if q.count == len(q.parts) {
+		q.grow()
+	}
+	q.parts[(q.head+q.count)&(len(q.parts)-1)] = p
+	q.count++
+	q.bytes += len(p.p)
+}
+
+func (q *sendQueue) grow() {
+	grown := make([]part, max(4, 2*len(q.parts)))
+	for i := range q.count {
+		grown[i] = q.parts[(q.head+i)&(len(q.parts)-1)]
+	}
+	q.parts, q.head = grown, 0
+}
+
+// last answers the last part, to be extended, or nil.
+func (q *sendQueue) last() *part {
+	if q.count == 0 {
+		return nil
+	}
+	return &q.parts[(q.head+q.count-1)&(len(q.parts)-1)]
+}
+
+// pop takes the first part off whatever is left of it.
+func (q *sendQueue) pop() part {
+	first := &q.parts[q.head]
+	p := *first
+	*first = part{}
+	q.bytes -= len(p.p) - q.front
+	q.front = 0
+	q.head = (q.head + 1) & (len(q.parts) - 1)
+	q.count--
+	if q.count == 0 && len(q.parts) > partsKept {
+		q.parts, q.head = nil, 0
+	}
+	return p
+}
+
+// gather appends the first parts to dst, at most sendPartsMax and sendBytesMax,
+// and answers their bytes.
+func (q *sendQueue) gather(dst [][]byte) ([][]byte, int) {
+	total := 0
+	skip := q.front
+	for i := 0; i < q.count && len(dst) < sendPartsMax; i++ {
+		p := q.parts[(q.head+i)&(len(q.parts)-1)].p[skip:]
+		skip = 0
+		if len(p) > sendBytesMax-total {
+			p = p[:sendBytesMax-total]
+		}
+		if len(p) == 0 {
+			break
+		}
+		dst = append(dst, p)
+		total += len(p)
+	}
+	return dst, total
+}

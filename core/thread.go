@@ -1,0 +1,231 @@
+package core
+
+// flushTries bounds how often Leave flushes connections that have more queued
+// than one send takes.
+const flushTries = 64
+
+// Leave is for a caller that stops polling for a while, and may go on in another
+// thread. Operations whose effects must be known are finished or cancelled:
+// sends, so that it is known what the kernel took, and accepts. Connections being
+// closed are closed as far as that needs no peer. Receives and polls stay.
+// Completions of these wait for the next Reap.
+func (e *Engine) Leave() {
+	for range flushTries {
+		e.Flush()
+		e.handOver(0)
+		e.takeEffects()
+		e.settle()
+		if !e.moreToSend() {
+			break
+		}
+	}
+	left := e.cancelEffects()
+	for try := 0; left && try < awaitTries; try++ {
+		e.handOver(int64(min(try, 1)) * awaitStepNS)
+		e.takeEffects()
+		e.settle()
+		left = e.effectsLeft()
+	}
+	e.driver.Flush()
+}
+
+// moreToSend says whether a flush would send something that needs no peer.
+func (e *Engine) moreToSend() bool {
+	for _, c := range e.dirty {
+		if !c.gone && !c.backlog {
+			return true
+		}
+	}
+	return false
+}
+
+// cancelEffects cancels sends that wait for their peer, and accepts. It answers
+// whether there is anything to wait for.
+func (e *Engine) cancelEffects() bool {
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			if object.sending == sendPolled {
+				object.cancelSend()
+			}
+		case *Listener:
+			if object.armed {
+				e.cancel(object.token())
+			}
+		}
+	}
+	return e.effectsLeft()
+}
+
+// effectsLeft says whether an operation with effects, or one of a connection
+// being closed, is under way.
+func (e *Engine) effectsLeft() bool {
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			if object.sending != sendIdle {
+				return true
+			}
+			if object.closing != closeOpen && object.receive == receiveCancelling {
+				return true
+			}
+		case *Listener:
+			if object.armed {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// takeEffects handles the completions of sends and connects, and those of
+// connections being closed. Receives and polls wait for Reap, as do the sockets
+// that were accepted.
+func (e *Engine) takeEffects() {
+	e.ready.each(func(done *Completion) bool {
+		switch object := e.slots.get(done.Token.id()).(type) {
+		case *Conn:
+			if done.Token.kind() == OpReceive && object.closing == closeOpen {
+				return false
+			}
+			e.complete(done)
+			return true
+		case *Connect:
+			e.complete(done)
+			return true
+		case *Listener:
+			if done.Res < 0 {
+				e.complete(done)
+				return true
+			}
+			object.armed = object.armed && done.More
+			done.More = true
+		}
+		return false
+	})
+}
+
+// Attach makes the calling thread the engine's. If it was another's, the driver
+// starts anew, and everything that was armed is armed again with the next flush.
+func (e *Engine) Attach() error {
+	if e.closed {
+		return ErrClosed
+	}
+	moved, err := e.driver.Attach()
+	if err != nil || !moved {
+		return err
+	}
+	e.ready.fillAll(e.driver)
+	e.takeEffects()
+	// What is left tells of operations that are gone: it changes no state.
+	e.ready.each(func(done *Completion) bool {
+		done.More = true
+		return done.Token.kind() == opWake
+	})
+	e.forgetOperations()
+	e.waker.drain()
+	e.armWaker()
+	return nil
+}
+
+// forgetOperations makes the engine's state that of a driver with no operation
+// under way.
+func (e *Engine) forgetOperations() {
+	clear(e.flying)
+	e.flying = e.flying[:0]
+	e.waker.armed = false
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			object.forgetOperations()
+		case *Listener:
+			object.armed = false
+			object.queueArm()
+		case *Watch:
+			object.armed = false
+			object.queueArm()
+		case *Connect:
+			object.started = object.started || object.armed
+			object.armed = false
+			object.queueArm()
+		}
+	}
+}
+
+// forgetOperations is Engine's, for one connection.
+func (c *Conn) forgetOperations() {
+	c.receive = receiveIdle
+	if c.sending != sendIdle {
+		// Without Leave nobody knows what the kernel took. Going on could lose or
+		// repeat bytes.
+		c.sending = sendIdle
+		c.fail("write", errUnknownProgress)
+		c.dropQueue()
+	}
+	c.engine.markDirty(c)
+}
+
+// Close aborts every connection, ends everything else, waits for the kernel's
+// answers and frees the driver. Handlers are told. Valid in any thread, while no
+// other uses the engine.
+func (e *Engine) Close() error {
+	if e.closed {
+		return nil
+	}
+	attached := e.Attach()
+	e.closing = true
+	if attached == nil {
+		e.cancelAll()
+		for try := 0; e.anythingLeft() && try < awaitTries; try++ {
+			e.Flush()
+			e.handOver(int64(min(try, 1)) * awaitStepNS)
+			e.Reap(len(e.ready.items))
+		}
+	}
+	err := e.driver.Close()
+	// Only if the kernel did not answer is anything left here.
+	e.forgetOperations()
+	e.cancelAll()
+	e.finishAll()
+	e.closed = true
+	closeFD(e.waker.fd)
+	if err == nil {
+		err = attached
+	}
+	return err
+}
+
+func (e *Engine) anythingLeft() bool { return e.slots.live > 0 || e.waker.armed }
+
+// cancelAll asks everything to end.
+func (e *Engine) cancelAll() {
+	if e.waker.armed {
+		e.cancel(makeToken(opWake, 0))
+	}
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			object.Abort()
+		case *Listener:
+			object.Close()
+		case *Watch:
+			object.Cancel()
+		case *Connect:
+			object.Cancel()
+		}
+	}
+}
+
+// finishAll ends objects that have no operation in the kernel any more.
+func (e *Engine) finishAll() {
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			object.finish()
+		case *Watch:
+			object.end(0)
+		case *Connect:
+			object.end(ErrCanceled)
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package main
+
+/*
+#include "private.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"kloop/core"
+)
+
+// takeCommands hands the host's commands to the engine.
+func (l *loop) takeCommands() {
+	n := int(l.k.ncmds)
+	// First of all, so that a panic does not see them again.
+	l.k.ncmds = 0
+	for i := range n {
+		cmd := &l.cmds[i]
+		c := l.engine.Conn(uint32(cmd.id))
+		if c == nil {
+			// The connection has ended while the host wrote to it.
+			if cmd.op == C.KLOOP_CMD_WRITE {
+				l.release(uint64(cmd.owner))
+			}
+			continue
+		}
+		command(c, cmd)
+	}
+}
+
+func command(c *core.Conn, cmd *C.struct_kloop_cmd) {
+	switch cmd.op {
+	case C.KLOOP_CMD_WRITE:
+		c.WriteOwned(hostBytes(cmd.ptr, cmd.len), uint64(cmd.owner))
+	case C.KLOOP_CMD_WRITE_EOF:
+		c.WriteEOF()
+	case C.KLOOP_CMD_READ_PAUSE:
+		c.Pause()
+	case C.KLOOP_CMD_READ_RESUME:
+		c.Resume()
+	case C.KLOOP_CMD_CLOSE:
+		c.Close()
+	case C.KLOOP_CMD_ABORT:
+		c.Abort()
+	default:
+		panic(fmt.Sprintf("kloop: the host gave a command of unknown kind %d", cmd.op))
+	}
+}
+
+// hostBytes is memory of the host's, which lives until its owner is released.
+func hostBytes(ptr, length C.uint64_t) []byte {
+	address := uintptr(ptr)
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&address)), int(length))
+}

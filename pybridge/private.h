@@ -1,0 +1,33 @@
+/* What poll.c and the Go side share and the host does not see. */
+#ifndef KLOOP_PRIVATE_H
+#define KLOOP_PRIVATE_H
+
+#include "kloop.h"
+
+struct kloop {
+	struct kloop_shared s;  /* first: the host has its address */
+
+	/* Set by the Go side at the end of each of its calls. */
+	const uint32_t *sq_head;        /* SQEs between head and tail are published and not consumed */
+	const uint32_t *sq_tail;
+	uint32_t need_flush;    /* kloop_go_flush has something to do */
+	uint32_t unsettled;     /* quick sends wait for kloop_go_reap */
+	uint32_t attached;      /* the ring belongs to a thread */
+	uint32_t sqpoll;
+	uint64_t spin_ns;
+	uint64_t handle;
+
+	/* Of poll.c. */
+	uint32_t wake_asked;    /* atomic: kloop_wake() was called since the last poll ended */
+	uint64_t yield_ns;      /* when goroutines last had their turn */
+	uint64_t go_ns;         /* when Go was last called by kloop_poll() */
+	uint64_t wakes;         /* atomic */
+	uint64_t polls;
+	uint64_t spins;
+	uint64_t enters;
+	uint64_t enters_submit;
+	uint64_t enters_wait;
+	uint64_t enters_wakeup;
+};
+
+#endif
