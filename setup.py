@@ -130,12 +130,13 @@ def is_newer(product, sources):
 
 def extensions():
     package = Path("python/kloop")
-    depends = [str(path) for pattern in ("*.pxi", "*.pxd", "*.h")
+    # Relative paths, as setuptools wants them; the build runs in ROOT.
+    depends = [str(path.relative_to(ROOT)) for pattern in ("*.pxi", "*.pxd", "*.h")
                for path in sorted((ROOT / package).glob(pattern))]
     core = Extension(
         "kloop._core",
         sources=[str(package / "_core.pyx")],
-        depends=[*depends, str(ROOT / "pybridge/kloop.h"), str(ROOT / "setup.py")],
+        depends=[*depends, "pybridge/kloop.h", "setup.py"],
         include_dirs=["pybridge", str(package)],
         define_macros=MACROS,
         extra_compile_args=C_FLAGS,

@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--file", required=True)
     parser.add_argument("--limit-s", type=float, required=True)
     parser.add_argument("--report-fd", type=int, required=True)
-    parser.add_argument("--names", help="file with the ids to run, one a line; without it ids are only listed")
+    parser.add_argument("--names", help="file with the ids to run, one a line (default: list ids)")
     args = parser.parse_args()
 
     faulthandler.enable()

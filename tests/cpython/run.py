@@ -6,7 +6,6 @@ import contextlib
 import fnmatch
 import json
 import os
-
 import signal
 import subprocess
 import sys
