@@ -48,6 +48,7 @@ cdef class LoopCore:
         self.stashed = []
         self.retired = []
         self.generation = _fork_generation
+        self._closed = True     # until asyncio's __init__ has run, so that a failed one is not closed again
         _queue_init(&self.ready)
         _queue_init(&self.foreign)
         pthread_mutex_init(&self.foreign_lock, NULL)

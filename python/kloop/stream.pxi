@@ -243,7 +243,8 @@ cdef class StreamCore:
         if self.started and not self.core_closed:
             loop._command(KLOOP_CMD_READ_RESUME, self.id)
         if self.pending is not None and self.handle is None:
-            self.handle = _new_handle(loop, self._deliver_pending, (), self.context)
+            # Not in this connection's context, which each delivery enters for itself.
+            self.handle = _new_handle(loop, self._deliver_pending, (), None)
             loop._push(self.handle)
         if loop._debug:
             logger.debug('%r resumes reading', self.transport)
