@@ -1,0 +1,154 @@
+"""One measurement: a row of the table, one loop, one round, in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+import machine
+import native
+from rows import Row
+from subject import MALLOC_SETTINGS, SERVERS, VARIANTS, Subject, python, run_once
+
+WARMUP_S = 0.3
+# System calls are counted in a run of its own, so that counting does not slow what is timed.
+COUNT_S = 0.4
+# A stall is an error; in this table, where 5,000 connections share a slow loop, only a long one.
+STALL = "10s"
+IDLE_SETTLE_S = 1.5
+IDLE_S = 3.0
+STARTUP_RUNS = 9
+
+Metrics = dict[str, float]
+
+
+@dataclass
+class Setup:
+    """What holds for all measurements."""
+
+    seconds: float
+    tracepoint: int
+    server_core: int = field(default_factory=lambda: machine.cores()[0])
+    load_core: int = field(default_factory=lambda: machine.cores()[1])
+
+
+def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Echo server under test."""
+    arguments = ["--style", row.style] + (["--spinning-thread"] if row.kind == "busy" else [])
+    command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", *arguments)
+    common = {"core": setup.load_core, "conns": row.conns, "size": row.size_bytes, "stall": STALL}
+    with Subject(**command) as server:
+        port = int(server.first)
+        got = native.load("echo", port, seconds=setup.seconds, warmup_s=WARMUP_S, pid=server.pid, **common)
+        messages = max(got["messages"], 1)
+        metrics: Metrics = {
+            "per_second": got["per_second"],
+            "p50_us": got["p50_us"],
+            "p99_us": got["p99_us"],
+            "load_busy": got["client_cpu_ns"] / got["seconds"] / 1e9,
+        }
+        if row.kind != "busy":  # there the spinning thread's time counts too
+            metrics["cpu_us"] = got["server_cpu_ns"] / messages / 1e3
+        if count_syscalls:
+            counted = native.load(
+                "echo", port, seconds=COUNT_S, warmup_s=WARMUP_S, pid=server.pid, tracepoint=setup.tracepoint, **common
+            )
+            metrics["syscalls"] = counted["syscalls"] / max(counted["messages"], 1)
+    stats = server.last.get("stats", {})
+    if "enters_submit" in stats and "sqpoll" in variant:
+        metrics["enters_submit"] = stats["enters_submit"]
+    return metrics
+
+
+def client(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Client under test, against the native echo server."""
+    args = [native.binary(), "echoserver", "-conns", str(row.conns + 1)]
+    tie = {"preexec_fn": lambda: machine.pin_and_tie(setup.load_core)}
+    server = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **tie)
+    try:
+        port = server.stdout.readline().strip() if server.stdout else ""
+        arguments = ["--port", port, "--conns", str(row.conns), "--size", str(row.size_bytes)]
+        arguments += ["--warmup", str(WARMUP_S), "--seconds", str(setup.seconds)]
+        if count_syscalls:
+            arguments += ["--tracepoint", str(setup.tracepoint)]
+        command = python(setup.server_core, variant, malloc, SERVERS / "client.py", *arguments)
+        got = run_once(setup.seconds + native.GRACE_S, **command)
+    finally:
+        server.communicate("")
+    return {name: got[name] for name in ("per_second", "cpu_us", "p50_us", "p99_us", "syscalls") if name in got}
+
+
+def micro(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """Loop micro benchmark."""
+    command = python(setup.server_core, variant, malloc, SERVERS / "micro.py", row.name)
+    got = run_once(native.GRACE_S, **command)
+    return {name: got[name] for name in ("per_second", "cpu_us")}
+
+
+def idle(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """CPU time and wake-ups of a loop that has nothing, or only a timer, to do."""
+    command = python(setup.server_core, variant, malloc, SERVERS / "idle.py", "--timer-hz", row.name)
+    with Subject(**command) as subject:
+        time.sleep(IDLE_SETTLE_S)
+        start_ns, cpu_ns, sleeps = time.monotonic_ns(), machine.cpu_ns(subject.pid), machine.sleeps(subject.pid)
+        time.sleep(IDLE_S)
+        cpu_ns, sleeps = machine.cpu_ns(subject.pid) - cpu_ns, machine.sleeps(subject.pid) - sleeps
+        seconds = (time.monotonic_ns() - start_ns) / 1e9
+    return {"cpu_ms_s": cpu_ns / seconds / 1e6, "wakeups_s": sleeps / seconds}
+
+
+def memory(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """Memory that an idle connection holds, after one message."""
+    command = python(setup.server_core, variant, malloc, SERVERS / "echo.py")
+    with Subject(**command) as server:
+        native.load("echo", int(server.first), core=setup.load_core, seconds=0.1, warmup_s=0, conns=1)
+        before = machine.rss_bytes(server.pid)
+        args = [native.binary(), "idle", "-addr", f"127.0.0.1:{server.first}", "-conns", str(row.conns)]
+        holder = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            said = holder.stdout.readline() if holder.stdout else ""
+            if said.strip() != "ready":
+                raise native.LoadFailed(f"{row.conns} idle connections: {said!r}")
+            after = machine.rss_bytes(server.pid)
+        finally:
+            holder.communicate("")
+    return {"kib_conn": (after - before) / row.conns / 1024}
+
+
+def startup(setup: Setup, _: Row, variant: str, malloc: str, __: bool) -> Metrics:
+    """Wall time of a fresh process: import, loop, first callback, close, exit.
+
+    Two figures: over `import asyncio`, which every loop needs and which alone costs more
+    than all the rest, and over the bare interpreter.
+    """
+    loop, environment = VARIANTS[variant]
+    env = {**os.environ, **MALLOC_SETTINGS[malloc], **environment}
+    walls: dict[str, list[float]] = {"bare": [], "import-asyncio": [], loop: []}
+    for _run in range(STARTUP_RUNS):
+        for name in walls:
+            args = [sys.executable, str(SERVERS / "startup.py"), name]
+            begin = time.perf_counter()
+            subprocess.run(args, env=env, check=True, preexec_fn=lambda: machine.pin_and_tie(setup.server_core))
+            walls[name].append(time.perf_counter() - begin)
+    bare, imported, whole = (statistics.median(values) * 1e3 for values in walls.values())
+    return {"ms": whole - imported, "ms_over_bare": whole - bare}
+
+
+KINDS = {
+    "echo": echo,
+    "busy": echo,
+    "client": client,
+    "micro": micro,
+    "idle": idle,
+    "memory": memory,
+    "startup": startup,
+}
+
+
+def measure(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Measure one row once."""
+    return KINDS[row.kind](setup, row, variant, malloc, count_syscalls and setup.tracepoint != 0)

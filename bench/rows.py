@@ -1,0 +1,135 @@
+"""The rows of the table, and the goals of the project."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SIZES_BYTES = {"64B": 64, "1K": 1024, "16K": 16 * 1024, "100K": 100 * 1024}
+CONNS = (1, 10, 100, 1000, 5000)
+STYLES = ("protocol", "buffered", "streams")
+MICROS = ("call_soon", "timers", "threadsafe", "sleep0")
+SPIN, SQPOLL = "kloop+spin", "kloop+sqpoll"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. extra: loops that are of interest in this row only."""
+
+    kind: str
+    name: str = ""
+    style: str = "protocol"
+    size_bytes: int = 0
+    conns: int = 0
+    extra: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """What --rows is matched against."""
+        size = next((name for name, size in SIZES_BYTES.items() if size == self.size_bytes), "")
+        parts = {
+            "echo": (self.style, size, self.conns),
+            "busy": (self.style, size, self.conns),
+            "client": (size, self.conns),
+            "memory": (self.conns,),
+        }.get(self.kind, (self.name,))
+        return "/".join(str(part) for part in (self.kind, *parts) if part != "")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What kloop is to reach in rows whose id matches. relative: to uvloop."""
+
+    rows: str
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    loop: str = "kloop"
+    relative: bool = True
+
+    def matches(self, row_id: str, loop: str, metric: str) -> bool:
+        return loop == self.loop and metric == self.metric and re.fullmatch(self.rows, row_id) is not None
+
+    def reached(self, value: float) -> bool:
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
+
+    def __str__(self) -> str:
+        sign, bound = (">=", self.at_least) if self.at_least is not None else ("<=", self.at_most)
+        return f"{sign} {bound:g}{'x' if self.relative else ''}"
+
+
+GOALS = (
+    Goal("echo/protocol/1K/(10|100)", "per_second", at_least=1.25),
+    Goal("echo/protocol/1K/1000", "per_second", at_least=1.35),
+    Goal("echo/protocol/1K/(10|100)", "cpu_us", at_most=0.78),
+    Goal("echo/protocol/1K/1000", "cpu_us", at_most=0.70),
+    Goal("echo/protocol/16K/(10|100)", "per_second", at_least=1.25),
+    Goal("echo/protocol/100K/10", "per_second", at_least=1.05),
+    Goal("echo/protocol/1K/1", "per_second", at_least=1.0),
+    Goal("echo/protocol/1K/1", "per_second", at_least=2.0, loop=SPIN),
+    Goal("echo/protocol/1K/10", "syscalls", at_most=0.4, relative=False),
+    Goal("echo/protocol/1K/1000", "syscalls", at_most=0.2, relative=False),
+    Goal("echo/.*", "enters_submit", at_most=0, loop=SQPOLL, relative=False),
+    Goal("echo/streams/1K/(10|100)", "per_second", at_least=1.2),
+    Goal("busy/.*", "per_second", at_least=10),
+    Goal("micro/call_soon", "per_second", at_least=4),
+    Goal("micro/timers", "per_second", at_least=3),
+    Goal("micro/threadsafe", "per_second", at_least=2.5),
+    Goal("micro/sleep0", "per_second", at_least=1.5),
+    Goal("idle/100", "cpu_ms_s", at_most=1.3),
+    Goal("idle/0", "wakeups_s", at_most=0, relative=False),
+    Goal("startup", "ms", at_most=10, relative=False),
+    Goal("memory/.*", "kib_conn", at_most=1.0),
+)
+
+
+def goal_for(row_id: str, loop: str, metric: str) -> Goal | None:
+    """The goal that a figure has to meet, if there is one."""
+    return next((goal for goal in GOALS if goal.matches(row_id, loop, metric)), None)
+
+
+def _echo(style: str, size: str, conns: int, extra: tuple[str, ...] = ()) -> Row:
+    return Row("echo", style=style, size_bytes=SIZES_BYTES[size], conns=conns, extra=extra)
+
+
+def default_rows() -> list[Row]:
+    """Every goal, and enough beside it to see where a gain ends."""
+    both = (SPIN, SQPOLL)
+    return [
+        _echo("protocol", "64B", 10),
+        _echo("protocol", "64B", 1000),
+        _echo("protocol", "1K", 1, both),
+        _echo("protocol", "1K", 10, both),
+        _echo("protocol", "1K", 100),
+        _echo("protocol", "1K", 1000, (SQPOLL,)),
+        _echo("protocol", "1K", 5000),
+        _echo("protocol", "16K", 10),
+        _echo("protocol", "16K", 100),
+        _echo("protocol", "100K", 10),
+        _echo("buffered", "1K", 10),
+        _echo("buffered", "16K", 10),
+        _echo("streams", "1K", 10),
+        _echo("streams", "1K", 100),
+        *_others(),
+    ]
+
+
+def full_rows() -> list[Row]:
+    """All sizes, connections and styles."""
+    echoes = [_echo(style, size, n, (SPIN, SQPOLL)) for style in STYLES for size in SIZES_BYTES for n in CONNS]
+    return [*echoes, *_others()]
+
+
+def _others() -> list[Row]:
+    return [
+        Row("client", size_bytes=SIZES_BYTES["1K"], conns=10),
+        Row("client", size_bytes=SIZES_BYTES["1K"], conns=100),
+        Row("busy", size_bytes=SIZES_BYTES["1K"], conns=10),
+        *(Row("micro", name=name) for name in MICROS),
+        Row("idle", name="100"),
+        Row("idle", name="0"),
+        Row("startup"),
+        Row("memory", conns=5000),
+    ]
