@@ -115,7 +115,7 @@ func (b *BufRing) Size() uint32 { return b.size }
 // again once the buffer is given back: copy before. The slice is memory of the
 // buffer ring, valid until Close. It panics beyond the buffer's end.
 func (b *BufRing) Bytes(id uint16, off, n int) []byte {
-	if off < 0 || n < 0 || off+n > int(b.size) {
+	if off < 0 || n < 0 || off > int(b.size) || n > int(b.size)-off {
 		panic("uring: beyond the end of a provided buffer")
 	}
 	return unsafe.Slice((*byte)(unsafe.Add(b.buffer(id), off)), n)

@@ -4,8 +4,13 @@ import "unsafe"
 
 // SyncCancel ends operations and returns once they have ended, unlike the
 // cancel operation, which only asks (IORING_REGISTER_SYNC_CANCEL, 6.0). Their
-// CQEs, with -ECANCELED or the result they had reached, are then in the CQ or
-// wait for an Enter with IORING_ENTER_GETEVENTS.
+// CQEs, with -ECANCELED or the result they had reached, are then in the CQ, and
+// the kernel holds their files no more: after close(2) the port of a listener
+// is free.
+//
+// The call of the kernel alone does not go that far with DEFER_TASKRUN: what it
+// cancels keeps its file until this thread enters for events (seen on 6.18:
+// EADDRINUSE). So SyncCancel enters as well.
 //
 // It matches by fd when byFD is set, else by userData; all matches when all is
 // set, else the first. It waits at most timeoutNS nanoseconds; negative:
@@ -29,5 +34,6 @@ func (r *Ring) SyncCancel(fd int, userData uint64, byFD bool, all bool, timeoutN
 	if _, err := r.register(registerSyncCancel, unsafe.Pointer(&reg), 1); err != nil {
 		return err
 	}
-	return nil
+	_, err := r.Enter(0, 0, IORING_ENTER_GETEVENTS)
+	return err
 }
