@@ -15,7 +15,6 @@ import time
 import unittest
 from pathlib import Path
 
-import stand_in
 from test import support
 
 # Not "network": no test may reach beyond this machine.
@@ -111,6 +110,9 @@ def main():
     faulthandler.enable()
     os.set_inheritable(args.report_fd, False)
     report = os.fdopen(args.report_fd, "w")
+    # Not at the top: processes that multiprocessing spawns import this file, from elsewhere.
+    import stand_in
+
     sys.path.pop(0)  # this folder: its names are not for the tests
     support.use_resources = GRANTED_RESOURCES
     stand_in.install(args.loop)

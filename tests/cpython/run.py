@@ -23,7 +23,7 @@ import report  # noqa: E402
 from stand_in import STOCK  # noqa: E402
 
 JOBS = 2
-TEST_LIMIT_S = 60  # the slowest, a TLS test with a slow peer, takes about 10 s
+TEST_LIMIT_S = 40  # the slowest, a TLS test with a slow peer, takes about 10 s
 LISTED_LIMIT_S = 10  # listed tests may hang: they are only tried
 FILE_LIMIT_S = 600
 # Each restart follows a test that hung or crashed the process: more are a broken loop.

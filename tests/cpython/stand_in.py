@@ -27,21 +27,25 @@ def install(spec):
     factory = factory_of(spec)
     loop = factory()
     loop.close()
-    stand_in = _stand_in_class(factory, type(loop))
+    stand_in = _stand_in_class(factory, type(loop), asyncio.SelectorEventLoop)
     asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory = stand_in
     asyncio.SelectorEventLoop = stand_in
     if hasattr(asyncio, "EventLoop"):
         asyncio.EventLoop = stand_in
 
 
-def _stand_in_class(factory, loop_class):
-    """A class, since tests make it an attribute of theirs, which would bind a function."""
+def _stand_in_class(factory, loop_class, stock_class):
+    """A class, since tests make it an attribute of theirs, which would bind a function.
 
-    class Meta(type):
+    It inherits from the stock class for the sake of loops that do so too, and that call
+    asyncio.SelectorEventLoop's methods by this name.
+    """
+
+    class Meta(type(stock_class)):
         def __instancecheck__(cls, instance):
             return isinstance(instance, loop_class)
 
-    class SelectorEventLoop(metaclass=Meta):
+    class SelectorEventLoop(stock_class, metaclass=Meta):
         def __new__(cls, selector=None):
             if selector is not None:
                 selector.close()
