@@ -12,13 +12,12 @@ import json
 import re
 import sys
 import time
-from importlib import util
 from pathlib import Path
 
 import machine
 import native
 from measure import Setup, measure
-from prepare import compile_all
+from prepare import check_loops, compile_all, progress
 from report import Results, Sample, whole
 from rows import SPIN, SQPOLL, Row, default_rows, full_rows
 from subject import MALLOC_SETTINGS, VARIANTS, SubjectFailed
@@ -46,21 +45,6 @@ def options() -> argparse.Namespace:
         chosen.rounds, chosen.seconds = QUICK_ROUNDS, QUICK_SECONDS
     chosen.loops = check_loops(chosen.loops.split(","))
     return chosen
-
-
-def check_loops(names: list[str]) -> list[str]:
-    """End with a plain word if a loop can't be had."""
-    if unknown := set(names) - set(VARIANTS):
-        raise SystemExit(f"bench: unknown loops {sorted(unknown)}; there are {', '.join(VARIANTS)}")
-    for module in sorted({VARIANTS[name][0] for name in names}):
-        if module == "asyncio":
-            continue
-        if util.find_spec(module) is None:
-            without = ",".join(name for name in VARIANTS if VARIANTS[name][0] != module)
-            raise SystemExit(
-                f"bench: {module} can't be imported by {sys.executable}: install it, or leave it out: --loops {without}"
-            )
-    return names
 
 
 def select(chosen: argparse.Namespace) -> list[Row]:
@@ -103,14 +87,6 @@ def run(chosen: argparse.Namespace, setup: Setup, rows: list[Row], mallocs: list
         samples.append(sample)
     progress("")
     return samples
-
-
-def progress(text: str) -> None:
-    """One line that is overwritten, or a line each where nobody can see that."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr, flush=True)
 
 
 def save(folder: Path, samples: list[Sample], results: Results, about: dict) -> None:

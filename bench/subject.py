@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -77,7 +78,8 @@ class Subject:
             self.process.kill()
             self.process.communicate()
             raise SubjectFailed(f"{self.process.args} did not end on SIGTERM") from None
-        if self.process.returncode != 0:
+        # uvicorn cleans up on SIGTERM, then lets the signal end it.
+        if self.process.returncode not in (0, -signal.SIGTERM):
             raise SubjectFailed(f"{self.process.args} ended with {self.process.returncode}")
         if output.strip():
             self.last = json.loads(output.splitlines()[-1])

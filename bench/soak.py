@@ -1,0 +1,230 @@
+"""Soak: an echo server under load with random closes, for a long time.
+
+Every byte is verified, no connection may be without progress for a second, and neither memory nor
+descriptors may grow: first 1,000 connections of 1 KiB messages, then 10 of 100 KiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import machine
+import native
+from prepare import check_loops, compile_all, progress
+from subject import Subject, SubjectFailed, python
+
+SERVERS = Path(__file__).resolve().parent / "servers"
+STALL = "1s"
+SAMPLE_PERIOD_S = 0.5
+# The first part of a phase, while heaps find their size, is not part of the fit.
+SETTLING_PART = 0.3
+# Growth over the fitted part that is noise: glibc's arenas move by whole heaps (mallopt(3)).
+NOISE_BYTES = 2 << 20
+NOISE_PART = 0.03
+# After the last connection is gone the server may need this long to notice.
+QUIET_LIMIT_S = 10
+# Counters that have to be 0 once all connections are gone.
+GAUGES = ("conns", "owners_out", "buffers_out")
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    conns: int
+    size_bytes: int
+    close_rate: float
+
+
+PHASES = (
+    Phase("1000 x 1 KiB", conns=1000, size_bytes=1024, close_rate=200),
+    Phase("10 x 100 KiB", conns=10, size_bytes=100 * 1024, close_rate=20),
+)
+
+
+@dataclass
+class Outcome:
+    """What a phase showed. times_s, rss_bytes and fds are samples of the server."""
+
+    phase: str
+    times_s: list[float] = field(default_factory=list)
+    rss_bytes: list[int] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    fds_before: int = 0
+    fds_after: int = 0
+    load: dict = field(default_factory=dict)
+    server: dict = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def slope(xs: list[float], ys: list[int]) -> float:
+    """Least squares."""
+    n = len(xs)
+    mean_x, mean_y = sum(xs) / n, sum(ys) / n
+    spread = sum((x - mean_x) ** 2 for x in xs)
+    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
+
+
+def growth(times_s: list[float], values: list[int]) -> float:
+    """How much the fitted line rises after the settling part."""
+    start = next((i for i, t in enumerate(times_s) if t >= times_s[-1] * SETTLING_PART), 0)
+    xs, ys = times_s[start:], values[start:]
+    return slope(xs, ys) * (xs[-1] - xs[0]) if len(xs) > 2 else 0.0
+
+
+def load_command(phase: Phase, port: str, seconds: float, seed: int) -> list[str]:
+    command = [native.binary(), "echo", "-addr", f"127.0.0.1:{port}", "-conns", str(phase.conns)]
+    command += ["-size", str(phase.size_bytes), "-duration", f"{seconds:.1f}s", "-stall", STALL]
+    return [*command, "-close-rate", str(phase.close_rate), "-seed", str(seed)]
+
+
+def sample_until_done(load: subprocess.Popen, pid: int, outcome: Outcome, limit_s: float) -> None:
+    """Read the server's memory and descriptors while the load runs."""
+    begin = time.monotonic()
+    while True:
+        try:
+            load.wait(SAMPLE_PERIOD_S)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        now = time.monotonic() - begin
+        outcome.times_s.append(now)
+        outcome.rss_bytes.append(machine.rss_bytes(pid))
+        outcome.fds.append(machine.fd_count(pid))
+        rss_mib = outcome.rss_bytes[-1] / (1 << 20)
+        if len(outcome.times_s) % 20 == 1:
+            progress(f"{outcome.phase}: {now:.0f} s, RSS {rss_mib:.1f} MiB, {outcome.fds[-1]} fds")
+        if now > limit_s:
+            load.kill()
+            outcome.problems.append("the load did not end in time")
+
+
+def wait_for_quiet(pid: int, fds_before: int) -> int:
+    """Wait until the server has closed all connections; answer its descriptors."""
+    deadline = time.monotonic() + QUIET_LIMIT_S
+    while (count := machine.fd_count(pid)) > fds_before and time.monotonic() < deadline:
+        time.sleep(SAMPLE_PERIOD_S / 10)
+    return count
+
+
+def judge(outcome: Outcome, phase: Phase) -> None:
+    """Add what is wrong."""
+    rss_growth = growth(outcome.times_s, outcome.rss_bytes)
+    allowed = max(NOISE_BYTES, NOISE_PART * (outcome.rss_bytes[-1] if outcome.rss_bytes else 0))
+    if rss_growth > allowed:
+        outcome.problems.append(f"memory grew by {rss_growth / (1 << 20):.1f} MiB")
+    fd_growth = growth(outcome.times_s, outcome.fds)
+    if fd_growth > max(2, phase.conns * NOISE_PART):
+        outcome.problems.append(f"descriptors grew by {fd_growth:.0f}")
+    if outcome.fds_after > outcome.fds_before:
+        outcome.problems.append(f"{outcome.fds_after - outcome.fds_before} descriptors left behind")
+    stats = outcome.server.get("stats", {})
+    outcome.problems += [f"{name} is {stats[name]} at the end" for name in GAUGES if stats.get(name)]
+
+
+def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) -> Outcome:
+    """One server, one load, from the first connection to the last."""
+    outcome = Outcome(phase.name)
+    server_core, load_core = machine.cores()
+    command = python(server_core, loop, "default", SERVERS / "echo.py", "--style", style)
+    with Subject(**command) as server:
+        # One connection first: what the loop opens with its first connection is no leak.
+        native.load("echo", int(server.first), core=load_core, seconds=0.2, warmup_s=0, conns=1)
+        outcome.fds_before = wait_for_quiet(server.pid, 0 if loop == "" else machine.fd_count(server.pid))
+        load = subprocess.Popen(
+            load_command(phase, server.first, seconds, seed),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: machine.pin_and_tie(load_core),
+        )
+        sample_until_done(load, server.pid, outcome, seconds + native.GRACE_S)
+        output, errors = load.communicate()
+        outcome.load = json.loads(output) if output else {}
+        if load.returncode != 0:
+            outcome.problems.append(errors.strip() or f"the load ended with {load.returncode}")
+        outcome.fds_after = wait_for_quiet(server.pid, outcome.fds_before)
+    outcome.server = server.last
+    judge(outcome, phase)
+    return outcome
+
+
+def describe(outcome: Outcome) -> str:
+    """A few lines for the reader."""
+    load, mib = outcome.load, 1 << 20
+    rise = growth(outcome.times_s, outcome.rss_bytes) / mib
+    lines = [
+        f"{outcome.phase}: {'ok' if not outcome.problems else 'FAILED'}",
+        f"  {load.get('total_bytes', 0) / (1 << 30):.2f} GiB verified, {load.get('messages', 0):,} messages in "
+        f"{load.get('seconds', 0):.0f} s, {load.get('closes', 0):,} random closes, "
+        f"p99 {load.get('p99_us', 0):,.0f} µs, max {load.get('max_us', 0):,.0f} µs",
+        f"  mismatches {load.get('mismatches')}, stalls {load.get('stalls')}, errors {load.get('errors')}",
+    ]
+    if outcome.rss_bytes:
+        lines.append(
+            f"  RSS {min(outcome.rss_bytes) / mib:.1f} to {max(outcome.rss_bytes) / mib:.1f} MiB, "
+            f"fit over the last {1 - SETTLING_PART:.0%}: {rise:+.2f} MiB; "
+            f"fds at most {max(outcome.fds)}, before {outcome.fds_before}, after {outcome.fds_after}"
+        )
+    return "\n".join(lines + [f"  PROBLEM: {problem}" for problem in outcome.problems])
+
+
+def draw(outcomes: list[Outcome], path: Path) -> str:
+    """Plot the samples, if matplotlib is there; answers what to say about it."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        return f"no plot: {error}"
+    figure, axes = plt.subplots(2, len(outcomes), figsize=(5 * len(outcomes), 5), squeeze=False, sharex="col")
+    for column, outcome in enumerate(outcomes):
+        axes[0, column].plot(outcome.times_s, [value / (1 << 20) for value in outcome.rss_bytes], color="#5b8db8")
+        axes[0, column].set(title=outcome.phase, ylabel="RSS, MiB")
+        axes[1, column].plot(outcome.times_s, outcome.fds, color="#d1495b")
+        axes[1, column].set(xlabel="seconds", ylabel="descriptors")
+        for axis in axes[:, column]:
+            axis.set_ylim(bottom=0)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+    return f"plot: {path}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5, help="in all, half for each phase (default: %(default)s)")
+    parser.add_argument("--loop", default="kloop")
+    parser.add_argument("--style", choices=("protocol", "buffered", "streams"), default="protocol")
+    parser.add_argument("--phase", choices=[phase.name for phase in PHASES], help="only this one, for all the time")
+    parser.add_argument("--seed", type=int, default=1, help="of the random closes")
+    parser.add_argument("--out", type=Path, default=native.ROOT / ".work" / "soak", help="folder of the results")
+    chosen = parser.parse_args()
+    check_loops([chosen.loop])
+    machine.raise_file_limit()
+    compile_all([])
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    phases = [phase for phase in PHASES if chosen.phase in (None, phase.name)]
+    seconds = chosen.minutes * 60 / len(phases)
+    outcomes = []
+    for phase in phases:
+        try:
+            outcome = run_phase(phase, chosen.loop, chosen.style, seconds, chosen.seed)
+        except (native.LoadFailed, SubjectFailed) as error:
+            outcome = Outcome(phase.name, problems=[str(error)])
+        progress("")
+        print(describe(outcome), flush=True)
+        outcomes.append(outcome)
+    (chosen.out / "soak.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes]) + "\n")
+    print(draw(outcomes, chosen.out / "soak.svg"))
+    return 1 if any(outcome.problems for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
