@@ -22,12 +22,8 @@ func (e *Engine) handOver(timeoutNS int64) {
 // awaitEnd ends the operation with this token now, and gives take its completions,
 // all that exist. It goes on while armed says so.
 func (e *Engine) awaitEnd(token Token, armed func() bool, take func(done *Completion)) {
-	// What is queued must be in the kernel before it can be cancelled there.
-	e.handOver(0)
-	if err := e.driver.SyncCancel(token); err != nil && !isRetry(err) {
-		panic(fmt.Sprintf("kloop: %s driver: synchronous cancel: %v", e.driver.Name(), err))
-	}
 	for try := range awaitTries {
+		// What is queued must be in the kernel before it can be cancelled there.
 		e.handOver(int64(min(try, 1)) * awaitStepNS)
 		e.ready.each(func(done *Completion) bool {
 			if done.Token != token {
@@ -38,6 +34,9 @@ func (e *Engine) awaitEnd(token Token, armed func() bool, take func(done *Comple
 		})
 		if !armed() {
 			return
+		}
+		if err := e.driver.SyncCancel(token); err != nil && !isRetry(err) {
+			panic(fmt.Sprintf("kloop: %s driver: synchronous cancel: %v", e.driver.Name(), err))
 		}
 	}
 	panic("kloop: a cancelled operation does not end")

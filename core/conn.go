@@ -64,6 +64,7 @@ type Conn struct {
 	sending  sendState
 	closing  closeState
 	gone     bool
+	ownsFD   bool // the core closes fd, as Loop wants it
 
 	backlog  bool // the kernel has refused bytes, and the queue was not empty since
 	wantEOF  bool
@@ -161,6 +162,15 @@ func (c *Conn) flush() {
 	c.flushReceive()
 	c.flushSend()
 	c.finish()
+	if c.sending == sendQuick && c.engine.silent && c.awaitsSend() {
+		c.engine.urgent = true
+	}
+}
+
+// awaitsSend says whether more is to be done as soon as the send under way is over.
+func (c *Conn) awaitsSend() bool {
+	return c.closing != closeOpen || c.wantEOF || c.backlog ||
+		c.queue.bytes > c.flight || c.flight > flightUrgentBytes
 }
 
 // finish ends a closing connection once the kernel has nothing of it any more.
@@ -177,5 +187,8 @@ func (c *Conn) finish() {
 	c.gone = true
 	c.engine.slots.remove(c.id)
 	c.engine.stats.Conns--
+	if c.ownsFD {
+		closeFD(c.fd)
+	}
 	c.handler.Closed(c, c.failure)
 }

@@ -11,7 +11,22 @@ func (c *Conn) flushReceive() {
 		c.engine.submit(Op{Kind: OpReceive, FD: c.fd, Token: makeToken(OpReceive, c.id)})
 	case !want && c.receive == receiveArmed:
 		c.receive = receiveCancelling
-		c.engine.cancel(makeToken(OpReceive, c.id))
+		c.engine.cancel(makeToken(OpReceive, c.id), makeToken(OpCancel, c.id))
+	}
+}
+
+// notCancelled handles a failed cancel: ENOENT or EALREADY (io_uring_enter(2)). Either
+// the operation has ended by itself, and that is seen already, or it was neither
+// waiting nor over: a multishot receive gives way to others in the middle of much
+// data. Then it is cancelled again.
+func (c *Conn) notCancelled() {
+	if c.receive == receiveCancelling {
+		c.receive = receiveArmed
+		c.engine.markDirty(c)
+	}
+	if c.sending == sendCancelling {
+		c.sending = sendPolled
+		c.engine.markDirty(c)
 	}
 }
 

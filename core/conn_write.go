@@ -90,7 +90,7 @@ func (c *Conn) startSend() {
 
 func (c *Conn) cancelSend() {
 	c.sending = sendCancelling
-	c.engine.cancel(makeToken(OpSend, c.id))
+	c.engine.cancel(makeToken(OpSend, c.id), makeToken(OpCancel, c.id))
 }
 
 // shutdownWrite needs no operation in the ring: shutdown(2) does not block.

@@ -73,7 +73,7 @@ func (x *Connect) arm() {
 	x.queued = false
 	switch {
 	case x.cancelled && x.armed:
-		x.engine.cancel(x.token())
+		x.engine.cancel(x.token(), 0)
 	case x.cancelled:
 		x.end(ErrCanceled)
 	case x.armed:

@@ -11,6 +11,11 @@ import (
 // time: 64 bytes each, so that a batch stays in the first-level cache.
 const reapBatch = 128
 
+// flightUrgentBytes is how much a quick send may hold while the engine sleeps. Its
+// end is known only after another look at the completions, which would cost a
+// system call of its own each time.
+const flightUrgentBytes = 64 << 10
+
 // Options say how to make an engine. The zero value is the default.
 type Options struct {
 	// Release is called with the owner of every WriteOwned when its bytes are
@@ -32,6 +37,7 @@ type Engine struct {
 
 	dirty  []*Conn // connections with something to tell the kernel
 	flying []*Conn // connections whose quick send is not yet settled
+	urgent bool    // one of these must be settled before a sleep
 	rearm  []armer // listeners and watches to be armed with the next flush
 
 	held  []BufferID // buffers that handlers may look at until the next flush
@@ -84,8 +90,10 @@ func (e *Engine) submit(op Op) {
 }
 
 // cancel asks for the end of an operation, which still gets its last completion.
-func (e *Engine) cancel(target Token) {
-	e.submit(Op{Kind: OpCancel, Target: target, FD: -1})
+// If the kernel can't, and says so, that answer goes to the object whose token
+// answer is; 0: to nobody.
+func (e *Engine) cancel(target, answer Token) {
+	e.submit(Op{Kind: OpCancel, Target: target, Token: answer, FD: -1})
 }
 
 // Flush turns what was asked for since the last flush into operations and makes
@@ -131,7 +139,7 @@ func (e *Engine) FlushNeeded() bool {
 // Pending says that the engine has work of its own, and must not sleep before
 // a Flush and a Reap.
 func (e *Engine) Pending() bool {
-	return len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len() > 0 || e.posted.full.Load()
+	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len() > 0 || e.posted.full.Load()
 }
 
 // Unsettled says that quick sends wait for Reap to look at their completions,
@@ -170,10 +178,13 @@ func (e *Engine) complete(done *Completion) {
 	object := e.slots.get(done.Token.id())
 	switch object := object.(type) {
 	case *Conn:
-		if kind == OpReceive {
+		switch kind {
+		case OpReceive:
 			object.received(done)
-		} else {
+		case OpSend:
 			object.sent(done.Res)
+		case OpCancel:
+			object.notCancelled()
 		}
 	case *Listener:
 		object.accepted(done)
@@ -208,6 +219,7 @@ func (e *Engine) settle() {
 		}
 	}
 	e.flying = e.flying[:0]
+	e.urgent = false
 }
 
 // markDirty queues c for the next flush.

@@ -19,12 +19,10 @@ func (e *Engine) Leave() {
 			break
 		}
 	}
-	left := e.cancelEffects()
-	for try := 0; left && try < awaitTries; try++ {
+	for try := 0; e.cancelEffects() && try < awaitTries; try++ {
 		e.handOver(int64(min(try, 1)) * awaitStepNS)
 		e.takeEffects()
 		e.settle()
-		left = e.effectsLeft()
 	}
 	e.driver.Flush()
 }
@@ -40,42 +38,28 @@ func (e *Engine) moreToSend() bool {
 }
 
 // cancelEffects cancels sends that wait for their peer, and accepts. It answers
-// whether there is anything to wait for.
-func (e *Engine) cancelEffects() bool {
+// whether there is anything to wait for: such an operation, or one of a
+// connection being closed.
+func (e *Engine) cancelEffects() (left bool) {
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {
 		case *Conn:
 			if object.sending == sendPolled {
 				object.cancelSend()
 			}
+			if object.closing != closeOpen {
+				object.flushReceive()
+				left = left || object.receive != receiveIdle
+			}
+			left = left || object.sending != sendIdle
 		case *Listener:
 			if object.armed {
-				e.cancel(object.token())
+				e.cancel(object.token(), 0)
+				left = true
 			}
 		}
 	}
-	return e.effectsLeft()
-}
-
-// effectsLeft says whether an operation with effects, or one of a connection
-// being closed, is under way.
-func (e *Engine) effectsLeft() bool {
-	for i := range e.slots.entries {
-		switch object := e.slots.entries[i].object.(type) {
-		case *Conn:
-			if object.sending != sendIdle {
-				return true
-			}
-			if object.closing != closeOpen && object.receive == receiveCancelling {
-				return true
-			}
-		case *Listener:
-			if object.armed {
-				return true
-			}
-		}
-	}
-	return false
+	return left
 }
 
 // takeEffects handles the completions of sends and connects, and those of
@@ -133,6 +117,7 @@ func (e *Engine) Attach() error {
 func (e *Engine) forgetOperations() {
 	clear(e.flying)
 	e.flying = e.flying[:0]
+	e.urgent = false
 	e.waker.armed = false
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {
@@ -200,7 +185,7 @@ func (e *Engine) anythingLeft() bool { return e.slots.live > 0 || e.waker.armed 
 // cancelAll asks everything to end.
 func (e *Engine) cancelAll() {
 	if e.waker.armed {
-		e.cancel(makeToken(opWake, 0))
+		e.cancel(makeToken(opWake, 0), 0)
 	}
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {

@@ -65,7 +65,7 @@ func (w *Watch) arm() {
 	w.queued = false
 	switch {
 	case w.cancelled && w.armed:
-		w.engine.cancel(w.token())
+		w.engine.cancel(w.token(), 0)
 	case w.cancelled:
 		w.end(0)
 	case !w.armed:

@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -60,7 +61,7 @@ func (l *loop) open(o *C.struct_kloop_options) error {
 	l.cmds = unsafe.Slice(l.k.cmds, int(l.k.max_cmds))
 	l.events = unsafe.Slice(l.k.events, int(l.k.max_events))
 	l.released = unsafe.Slice(l.k.released, int(l.k.max_released))
-	l.engine, err = core.NewEngine(driver, core.Options{Release: l.release})
+	l.engine, err = core.NewEngine(l.traced(o), core.Options{Release: l.release})
 	if err != nil {
 		return errors.Join(err, driver.Close())
 	}
@@ -74,6 +75,14 @@ func (l *loop) open(o *C.struct_kloop_options) error {
 	l.engine.Flush()
 	l.tell()
 	return nil
+}
+
+// traced answers the driver, which tells what it does if the host wants that.
+func (l *loop) traced(o *C.struct_kloop_options) core.Driver {
+	if o.debug != 0 {
+		return core.Trace(l.driver, os.Stderr)
+	}
+	return l.driver
 }
 
 // text answers C memory that lives as long as the loop.
