@@ -29,6 +29,7 @@ NOISE_BYTES = 2 << 20
 NOISE_PART = 0.03
 # After the last connection is gone the server may need this long to notice.
 QUIET_LIMIT_S = 10
+SETTLED_S = 0.5
 # Counters that have to be 0 once all connections are gone.
 GAUGES = ("conns", "owners_out", "buffers_out")
 
@@ -77,9 +78,9 @@ def growth(times_s: list[float], values: list[int]) -> float:
     return slope(xs, ys) * (xs[-1] - xs[0]) if len(xs) > 2 else 0.0
 
 
-def load_command(phase: Phase, port: str, seconds: float, seed: int) -> list[str]:
-    command = [native.binary(), "echo", "-addr", f"127.0.0.1:{port}", "-conns", str(phase.conns)]
-    command += ["-size", str(phase.size_bytes), "-duration", f"{seconds:.1f}s", "-stall", STALL]
+def load_command(phase: Phase, server: Subject, seconds: float, seed: int) -> list[str]:
+    command = [native.binary(), "echo", "-addr", f"127.0.0.1:{server.first}", "-conns", str(phase.conns)]
+    command += ["-size", str(phase.size_bytes), "-duration", f"{seconds:.1f}s", "-stall", STALL, "-pid", str(server.pid)]
     return [*command, "-close-rate", str(phase.close_rate), "-seed", str(seed)]
 
 
@@ -102,6 +103,17 @@ def sample_until_done(load: subprocess.Popen, pid: int, outcome: Outcome, limit_
         if now > limit_s:
             load.kill()
             outcome.problems.append("the load did not end in time")
+
+
+def settled_fds(pid: int) -> int:
+    """Descriptors of a server whose last client has just gone: unchanged for SETTLED_S."""
+    deadline = time.monotonic() + QUIET_LIMIT_S
+    count, since = machine.fd_count(pid), time.monotonic()
+    while time.monotonic() < min(since + SETTLED_S, deadline):
+        time.sleep(SAMPLE_PERIOD_S / 10)
+        if (now := machine.fd_count(pid)) != count:
+            count, since = now, time.monotonic()
+    return count
 
 
 def wait_for_quiet(pid: int, fds_before: int) -> int:
@@ -135,9 +147,9 @@ def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) ->
     with Subject(**command) as server:
         # One connection first: what the loop opens with its first connection is no leak.
         native.load("echo", int(server.first), core=load_core, seconds=0.2, warmup_s=0, conns=1)
-        outcome.fds_before = wait_for_quiet(server.pid, 0 if loop == "" else machine.fd_count(server.pid))
+        outcome.fds_before = settled_fds(server.pid)
         load = subprocess.Popen(
-            load_command(phase, server.first, seconds, seed),
+            load_command(phase, server, seconds, seed),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -163,7 +175,8 @@ def describe(outcome: Outcome) -> str:
         f"  {load.get('total_bytes', 0) / (1 << 30):.2f} GiB verified, {load.get('messages', 0):,} messages in "
         f"{load.get('seconds', 0):.0f} s, {load.get('closes', 0):,} random closes, "
         f"p99 {load.get('p99_us', 0):,.0f} µs, max {load.get('max_us', 0):,.0f} µs",
-        f"  mismatches {load.get('mismatches')}, stalls {load.get('stalls')}, errors {load.get('errors')}",
+        f"  mismatches {load.get('mismatches')}, stalls {load.get('stalls')}, errors {load.get('errors')}; "
+        f"no core to run on for {load.get('starved_seconds', 0):.1f} s",
     ]
     if outcome.rss_bytes:
         lines.append(

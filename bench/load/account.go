@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -16,14 +17,20 @@ import (
 type account struct {
 	cpuClock int32
 	counters []int // perf event descriptors, one per thread
+	stat     int   // /proc/PID/stat, -1 without a process
+	lastNS   int64 // CPU time at the last tick
 }
 
 // newAccount observes the process pid, nothing if pid is 0. tracepoint is the
 // id of raw_syscalls:sys_enter, 0 for no counting.
 func newAccount(pid int, tracepoint uint64) (*account, error) {
-	a := &account{}
+	a := &account{stat: -1}
 	if pid == 0 {
 		return a, nil
+	}
+	var err error
+	if a.stat, err = unix.Open(fmt.Sprintf("/proc/%d/stat", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
 	}
 	// clock_getcpuclockid(3): the clock of all threads of a process, those that have ended
 	// and io_uring's kernel threads included, in nanoseconds.
@@ -31,7 +38,7 @@ func newAccount(pid int, tracepoint uint64) (*account, error) {
 	// only one thread.
 	const cpuclockSched = 2
 	a.cpuClock = int32(^pid<<3 | cpuclockSched)
-	if _, err := clockNS(a.cpuClock); err != nil {
+	if a.lastNS, err = clockNS(a.cpuClock); err != nil {
 		return nil, fmt.Errorf("CPU clock of process %d: %w", pid, err)
 	}
 	if tracepoint == 0 {
@@ -71,6 +78,33 @@ func (a *account) addCounter(task string, tracepoint uint64) error {
 	default: // EACCES, EPERM: kernel.perf_event_paranoid; ENOENT: no such tracepoint
 		return fmt.Errorf("perf_event_open of thread %d: %w", tid, err)
 	}
+}
+
+// starved answers for how much of the last tickNS nanoseconds the process was
+// ready to run but had no core: it is runnable now, and has used less CPU
+// time than has passed. A process that waits for an event, also for
+// one that was lost, is not runnable.
+func (a *account) starved(tickNS int64) (int64, error) {
+	if a.stat < 0 {
+		return 0, nil
+	}
+	now, err := clockNS(a.cpuClock)
+	if err != nil {
+		return 0, fmt.Errorf("the process under test is gone: %w", err)
+	}
+	used := now - a.lastNS
+	a.lastNS = now
+	var b [512]byte
+	n, err := unix.Pread(a.stat, b[:], 0)
+	if err != nil {
+		return 0, os.NewSyscallError("read of /proc/PID/stat", err)
+	}
+	// proc_pid_stat(5): "pid (comm) state ..."; comm may hold anything.
+	i := bytes.LastIndexByte(b[:n], ')')
+	if i < 0 || i+2 >= n || b[i+2] != 'R' {
+		return 0, nil
+	}
+	return max(tickNS-used, 0), nil
 }
 
 // usage is a reading; two are subtracted.

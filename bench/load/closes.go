@@ -65,5 +65,5 @@ func (k *closer) halfClose(c *echoConn) {
 	}
 	c.state = halfClosed
 	c.target = c.sent
-	c.progressNS = c.client.nowNS
+	c.progressNS = c.client.fairNS
 }

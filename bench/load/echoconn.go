@@ -62,7 +62,7 @@ func (c *echoConn) connect() error {
 	c.state = connecting
 	c.blocked = false
 	c.sent, c.target, c.received, c.begun, c.done = 0, 0, 0, 0, 0
-	c.progressNS = c.client.nowNS
+	c.progressNS = c.client.fairNS
 	return c.client.poll.add(fd, c.index, c.generation)
 }
 
@@ -82,7 +82,7 @@ func (c *echoConn) connected(events uint32) {
 // begin adds a message to what is to be sent.
 func (c *echoConn) begin(now int64) {
 	if c.received == c.target { // it was idle: the stall clock starts now
-		c.progressNS = now
+		c.progressNS = c.client.fairNS
 	}
 	c.sentNS[c.begun%uint64(len(c.sentNS))] = now
 	c.begun++
@@ -110,7 +110,7 @@ func (c *echoConn) push() {
 		switch err {
 		case nil:
 			c.sent += uint64(n)
-			c.progressNS = c.client.nowNS
+			c.progressNS = c.client.fairNS
 		case unix.EAGAIN:
 			c.blocked = true
 			return
@@ -171,7 +171,7 @@ func (c *echoConn) verify(n int) bool {
 	}
 	c.received += uint64(n)
 	c.client.result.TotalBytes += uint64(n)
-	c.progressNS = c.client.nowNS
+	c.progressNS = c.client.fairNS
 	return true
 }
 

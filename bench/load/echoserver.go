@@ -13,6 +13,7 @@ import (
 type echoServer struct {
 	poll     *poller
 	listener int
+	stop     int // the server ends when this descriptor has no more to read
 	buffer   []byte
 	conns    map[int]*serverConn
 	deadline time.Time
@@ -73,10 +74,9 @@ func newEchoServer(conns int) (*echoServer, int, error) {
 }
 
 func (s *echoServer) serve() error {
-	const stdin = 0
 	// A regular file as standard input can't be polled (EPERM): then only the
 	// limit ends the server.
-	_ = s.poll.add(stdin, stdin, 0)
+	_ = s.poll.add(s.stop, s.stop, 0)
 	const tick = 1000
 	for time.Now().Before(s.deadline) {
 		events, err := s.poll.wait(tick)
@@ -85,8 +85,8 @@ func (s *echoServer) serve() error {
 		}
 		for i := range events {
 			switch fd := int(events[i].Fd); fd {
-			case stdin:
-				if n, err := unix.Read(stdin, s.buffer); n == 0 && err == nil {
+			case s.stop:
+				if n, err := unix.Read(s.stop, s.buffer); n == 0 && err == nil {
 					return nil
 				}
 			case s.listener:

@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +13,6 @@ type httpClient struct {
 	to      unix.Sockaddr
 	family  int
 	request []byte
-	expect  string
 	buffer  []byte
 	conns   []httpConn
 	started int
@@ -44,25 +42,32 @@ func runHTTP(args []string) (failed bool, err error) {
 	if err := l.check(); err != nil {
 		return false, err
 	}
-	s, err := newSession(l, "http")
+	c, err := newHTTPClient(l, *path, *expect)
 	if err != nil {
 		return false, err
-	}
-	c := &httpClient{session: s, expect: *expect, buffer: make([]byte, maxChunk)}
-	if c.to, c.family, err = parseAddr(l.addr); err != nil {
-		return false, err
-	}
-	host := netip.MustParseAddrPort(l.addr)
-	c.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %v\r\nUser-Agent: kloop-load\r\nAccept: */*\r\n\r\n", *path, host)
-	c.conns = make([]httpConn, l.conns)
-	for i := range c.conns {
-		c.conns[i] = httpConn{client: c, index: i, fd: -1}
-		c.conns[i].parser.expect = c.expect
 	}
 	if err := c.run(c, finished); err != nil {
 		return true, err
 	}
 	return c.report()
+}
+
+func newHTTPClient(l limits, path, expect string) (*httpClient, error) {
+	s, err := newSession(l, "http")
+	if err != nil {
+		return nil, err
+	}
+	c := &httpClient{session: s, buffer: make([]byte, maxChunk)}
+	if c.to, c.family, err = parseAddr(l.addr); err != nil {
+		return nil, err
+	}
+	const form = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: kloop-load\r\nAccept: */*\r\n\r\n"
+	c.request = fmt.Appendf(nil, form, path, l.addr)
+	c.conns = make([]httpConn, l.conns)
+	for i := range c.conns {
+		c.conns[i] = httpConn{client: c, index: i, fd: -1, parser: responseParser{expect: expect}}
+	}
+	return c, nil
 }
 
 func (c *httpClient) ramp() (bool, error) {
@@ -73,7 +78,7 @@ func (c *httpClient) ramp() (bool, error) {
 			return false, err
 		}
 		conn.fd, conn.state = fd, connecting
-		conn.waiting, conn.progressNS = true, c.nowNS
+		conn.waiting, conn.progressNS = true, c.fairNS
 		if err := c.poll.add(fd, conn.index, 0); err != nil {
 			return false, err
 		}
@@ -136,7 +141,7 @@ func (c *httpClient) outstanding() (n int) {
 // get sends a request.
 func (c *httpConn) get(now int64) {
 	c.waiting = true
-	c.sentNS, c.progressNS = now, now
+	c.sentNS, c.progressNS = now, c.client.fairNS
 	c.unsent = c.client.request
 	c.push()
 }
@@ -174,7 +179,7 @@ func (c *httpConn) pull(toEnd bool) {
 			c.lost("%v", "the server closed a keep-alive connection")
 			return
 		}
-		c.progressNS = c.client.nowNS
+		c.progressNS = c.client.fairNS
 		c.client.result.TotalBytes += uint64(n)
 		if !c.feed(c.client.buffer[:n]) {
 			return

@@ -127,24 +127,25 @@ func raiseFileLimit(need int) error {
 // result is the one line of JSON that a client mode prints. Times named _us
 // are microseconds, _ns nanoseconds.
 type result struct {
-	Mode        string  `json:"mode"`
-	Conns       int     `json:"conns"`
-	SizeBytes   int     `json:"size_bytes,omitempty"`
-	Messages    uint64  `json:"messages"`
-	Seconds     float64 `json:"seconds"`
-	PerSecond   float64 `json:"per_second"`
-	P50us       float64 `json:"p50_us"`
-	P99us       float64 `json:"p99_us"`
-	MaxUs       float64 `json:"max_us"`
-	Errors      uint64  `json:"errors"`
-	Mismatches  uint64  `json:"mismatches"`
-	Stalls      uint64  `json:"stalls"`
-	Closes      uint64  `json:"closes"`
-	FirstError  string  `json:"first_error,omitempty"`
-	ServerCPUns int64   `json:"server_cpu_ns"`
-	ClientCPUns int64   `json:"client_cpu_ns"`
-	Syscalls    int64   `json:"syscalls"`    // -1: not counted
-	TotalBytes  uint64  `json:"total_bytes"` // verified, warm-up and drain included
+	Mode           string  `json:"mode"`
+	Conns          int     `json:"conns"`
+	SizeBytes      int     `json:"size_bytes,omitempty"`
+	Messages       uint64  `json:"messages"`
+	Seconds        float64 `json:"seconds"`
+	PerSecond      float64 `json:"per_second"`
+	P50us          float64 `json:"p50_us"`
+	P99us          float64 `json:"p99_us"`
+	MaxUs          float64 `json:"max_us"`
+	Errors         uint64  `json:"errors"`
+	Mismatches     uint64  `json:"mismatches"`
+	Stalls         uint64  `json:"stalls"`
+	Closes         uint64  `json:"closes"`
+	FirstError     string  `json:"first_error,omitempty"`
+	ServerCPUns    int64   `json:"server_cpu_ns"`
+	ClientCPUns    int64   `json:"client_cpu_ns"`
+	Syscalls       int64   `json:"syscalls"`        // -1: not counted
+	StarvedSeconds float64 `json:"starved_seconds"` // of the whole run: server or generator had no core
+	TotalBytes     uint64  `json:"total_bytes"`     // verified, warm-up and drain included
 }
 
 func (r *result) failed() bool { return r.Errors+r.Mismatches+r.Stalls > 0 }

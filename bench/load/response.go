@@ -127,6 +127,10 @@ func parseHead(head string) (length int, chunked bool, err error) {
 			if length, err = strconv.Atoi(value); err != nil || length < 0 || length > maxBodyBytes {
 				return 0, false, fmt.Errorf("content-length %q", value)
 			}
+		case "connection":
+			if strings.EqualFold(value, "close") {
+				return 0, false, errors.New("connection: close, keep-alive was asked for")
+			}
 		case "transfer-encoding":
 			if !strings.EqualFold(value, "chunked") {
 				return 0, false, fmt.Errorf("transfer-encoding %q", value)

@@ -32,8 +32,8 @@ const (
 	// futex call per message. Yielding in time avoids it.
 	yieldNS = int64(5 * time.Millisecond)
 
-	// absenceNS: if the generator itself was not scheduled for this long, its
-	// connections are not blamed for it.
+	// absenceNS: longer than a tick by what a busy batch takes. If the generator itself was away
+	// for so long, its connections are not blamed for it.
 	absenceNS = int64(200 * time.Millisecond)
 )
 
@@ -50,7 +50,7 @@ type client interface {
 	// tick does what is due by time.
 	tick()
 	// stalled counts connections that wait for their peer since before the
-	// given time, and names one.
+	// given time of the fair clock, and names one.
 	stalled(before int64) (int, string)
 	// outstanding counts connections that wait for their peer.
 	outstanding() int
@@ -71,8 +71,14 @@ type session struct {
 	phaseEndNS int64
 	nextTickNS int64
 	yieldedNS  int64
-	presentNS  int64 // since then the generator has been running without absence
 	begin      usage
+
+	// Stalls are told by a clock that stands still while the generator was not
+	// scheduled, or while the server was ready to run but had no core: neither
+	// is a lost event.
+	fairNS    int64
+	starvedNS int64
+	tickedNS  int64
 }
 
 func newSession(l limits, mode string) (*session, error) {
@@ -143,7 +149,9 @@ func (s *session) run(c client, last phase) error {
 		}
 		if s.nowNS >= s.nextTickNS {
 			s.nextTickNS = s.nowNS + tickMS*int64(time.Millisecond)
-			s.checkStalls(c)
+			if err := s.checkStalls(c); err != nil {
+				return err
+			}
 		}
 		if s.phase > ramping {
 			c.tick()
@@ -155,21 +163,26 @@ func (s *session) run(c client, last phase) error {
 // present notes the time, and whether the generator was kept from running.
 func (s *session) present() {
 	now := s.clock()
-	if now-s.nowNS > absenceNS {
-		s.presentNS = now
+	if away := now - s.nowNS; away > absenceNS {
+		s.starvedNS += away
 	}
 	s.nowNS = now
+	s.fairNS = now - s.starvedNS
 }
 
-func (s *session) checkStalls(c client) {
-	before := s.nowNS - int64(s.stall)
-	if s.presentNS > before {
-		return
+func (s *session) checkStalls(c client) error {
+	starved, err := s.account.starved(s.nowNS - s.tickedNS)
+	if err != nil {
+		return err
 	}
-	if n, name := c.stalled(before); n > 0 {
+	s.tickedNS = s.nowNS
+	s.starvedNS += starved
+	s.fairNS = s.nowNS - s.starvedNS
+	if n, name := c.stalled(s.fairNS - int64(s.stall)); n > 0 {
 		s.result.Stalls += uint64(n)
 		s.firstError("%d connections without progress for %v, one is %s", n, s.stall, name)
 	}
+	return nil
 }
 
 // advance goes on to the next phase when the present one is over.
@@ -233,6 +246,7 @@ func (s *session) endMeasuring() error {
 
 // report prints the result and says whether the run has failed.
 func (s *session) report() (failed bool, err error) {
+	s.result.StarvedSeconds = float64(s.starvedNS) / 1e9
 	if s.result.FirstError != "" {
 		fmt.Fprintln(os.Stderr, "load:", s.result.FirstError)
 	}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startEchoServer runs the real server in a goroutine until the test ends.
+func startEchoServer(t *testing.T) string {
+	t.Helper()
+	s, port, err := newEchoServer(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	s.stop = ends[0]
+	s.deadline = time.Now().Add(time.Minute)
+	done := make(chan error, 1)
+	go func() { done <- s.serve() }()
+	t.Cleanup(func() {
+		unix.Close(ends[1])
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// startServer runs handle for each connection.
+func startServer(t *testing.T, handle func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				handle(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func runTestEcho(t *testing.T, addr string, conns, size, depth int, closeRate float64) *result {
+	t.Helper()
+	l := limits{addr: addr, conns: conns, duration: 300 * time.Millisecond, warmup: 50 * time.Millisecond}
+	l.stall = 500 * time.Millisecond
+	c, err := newEchoClient(l, size, depth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if closeRate > 0 {
+		c.closer = newCloser(closeRate, 1)
+	}
+	if err := c.run(c, finished); err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.conns {
+		if c.conns[i].state != closed {
+			c.conns[i].shut()
+		}
+	}
+	return &c.result
+}
+
+func TestEcho(t *testing.T) {
+	addr := startEchoServer(t)
+	for _, c := range []struct {
+		conns, size, depth int
+		closeRate          float64
+	}{
+		{1, 1, 1, 0},
+		{10, 1024, 1, 0},
+		{10, 1024, 8, 0},
+		{20, 3 * patternPeriod, 1, 0}, // larger than a chunk of the kernel's buffers
+		{20, 1024, 1, 500},
+		{10, 100 * 1024, 1, 200},
+	} {
+		t.Run(fmt.Sprintf("%dx%d depth %d closes %v", c.conns, c.size, c.depth, c.closeRate), func(t *testing.T) {
+			r := runTestEcho(t, addr, c.conns, c.size, c.depth, c.closeRate)
+			if r.failed() || r.Messages == 0 {
+				t.Errorf("%+v", r)
+			}
+			if c.closeRate > 0 && r.Closes == 0 {
+				t.Error("no connection was closed")
+			}
+		})
+	}
+}
+
+// TestFaultsAreSeen drives servers that do wrong things.
+func TestFaultsAreSeen(t *testing.T) {
+	copyBytes := func(c net.Conn, n int64) { io.CopyN(c, c, n) }
+	for _, f := range []struct {
+		name, text string
+		handle     func(net.Conn)
+	}{
+		{"a flipped bit", "instead of", func(c net.Conn) {
+			copyBytes(c, 3000)
+			b := make([]byte, 1)
+			io.ReadFull(c, b)
+			c.Write([]byte{b[0] ^ 4})
+			copyBytes(c, 1<<40)
+		}},
+		{"a lost byte", "instead of", func(c net.Conn) {
+			copyBytes(c, 3000)
+			io.ReadFull(c, make([]byte, 1))
+			copyBytes(c, 1<<40)
+		}},
+		{"a byte too many", "", func(c net.Conn) {
+			copyBytes(c, 4096)
+			c.Write([]byte{0})
+			copyBytes(c, 1<<40)
+		}},
+		{"a stall", "without progress", func(c net.Conn) {
+			copyBytes(c, 5000)
+			io.Copy(io.Discard, c)
+		}},
+		{"an early end", "server closed", func(c net.Conn) {
+			copyBytes(c, 4096)
+		}},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			r := runTestEcho(t, startServer(t, f.handle), 2, 1024, 1, 0)
+			// An early end may also show up as a reset.
+			if !r.failed() || (!strings.Contains(r.FirstError, f.text) && !strings.Contains(r.FirstError, "reset")) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
