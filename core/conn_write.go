@@ -46,7 +46,11 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 	c.engine.markDirty(c)
 }
 
-func (c *Conn) writable() bool { return c.closing == closeOpen && !c.wantEOF }
+// writable: a connection being closed still takes bytes behind a backlog, as asyncio's
+// transports do.
+func (c *Conn) writable() bool {
+	return !c.wantEOF && (c.closing == closeOpen || c.closing == closeGraceful && c.backlog)
+}
 
 // WriteEOF shuts down the sending side once everything queued is sent.
 func (c *Conn) WriteEOF() {
@@ -184,12 +188,12 @@ func (c *Conn) freePart(p part) {
 
 // SendNow sends what is queued at once, if no send is under way, and answers the
 // bytes that are queued still. If there are any, that is a backlog, of which
-// Backlog tells only the end and the progress towards it. An error of the kernel
-// ends the connection with the next poll.
-func (c *Conn) SendNow() int {
+// Backlog tells only the end and the progress towards it. The kernel's error is
+// answered at once; it ends the connection, and Closed tells it with the next poll.
+func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	e := c.engine
 	if c.gone || c.closing == closeAborting {
-		return 0
+		return 0, 0
 	}
 	for c.sending == sendIdle && c.queue.bytes > 0 {
 		var want int
@@ -202,7 +206,7 @@ func (c *Conn) SendNow() int {
 		}
 		if errno, ok := err.(syscall.Errno); ok && !transient(errno) {
 			c.fail("write", errno)
-			return 0
+			return 0, errno
 		}
 		if n < want {
 			break
@@ -212,5 +216,5 @@ func (c *Conn) SendNow() int {
 		c.backlog = true
 		e.markDirty(c)
 	}
-	return c.queue.bytes
+	return c.queue.bytes, 0
 }

@@ -215,11 +215,14 @@ func kloop_go_send_now(handle C.uint64_t, id C.uint32_t) (result C.int64_t) {
 		return -C.int64_t(syscall.ENOTRECOVERABLE)
 	}
 	l.takeCommands()
-	left := 0
+	left, failed := 0, syscall.Errno(0)
 	if c := l.engine.Conn(uint32(id)); c != nil {
-		left = c.SendNow()
+		left, failed = c.SendNow()
 	}
 	l.tell()
+	if failed != 0 {
+		return -C.int64_t(failed)
+	}
 	return C.int64_t(left)
 }
 

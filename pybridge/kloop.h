@@ -169,7 +169,8 @@ int kloop_poll(struct kloop_shared *k, int64_t timeout_ns);
 /* Takes the commands without entering the kernel. */
 int kloop_take(struct kloop_shared *k);
 /* Takes the commands, then sends what this connection has queued at once with sendmsg(2) if no
- * send is under way. Answers the bytes still queued. A send error comes as KLOOP_EV_CLOSED. */
+ * send is under way. Answers the bytes still queued, or the negative errno of a failed send, after
+ * which KLOOP_EV_CLOSED follows. */
 int64_t kloop_send_now(struct kloop_shared *k, uint32_t id);
 
 /* Each answers an id >= 0, or a negative errno. */
