@@ -19,7 +19,7 @@ class Kind(Enum):
     SYSTEM = "for another system", False
     REPEAT = "the same test with another stock selector", False
     INTERNALS = "mocks or reads the stock loop's internals", True
-    NOT_YET = "not yet: UDP, Unix sockets, pipes, processes, readers and writers, sock_*, TLS", True
+    NOT_YET = "not yet: a later milestone", True
 
     def __init__(self, text, rerun):
         self.text = text
@@ -48,16 +48,34 @@ def find(test_id, version=sys.version_info[:2]):
 
 
 NEVER = [
-    *_each(Kind.SYSTEM, "needs Windows",
-           "test_windows_events.*", "test_windows_utils.*", "*.Proactor*", "*.*Proactor*Tests.*"),
     *_each(Kind.STOCK, "the stock selector and proactor loops, with mocked sockets and selectors",
            "test_selector_events.*", "test_proactor_events.*"),
+    *_each(Kind.SYSTEM, "needs Windows",
+           "test_windows_events.*", "test_windows_utils.*", "*.*Proactor*.*"),
     *_each(Kind.REPEAT, "EPollEventLoopTests runs these once, on our loop",
            "test_events.PollEventLoopTests.*", "test_events.SelectEventLoopTests.*",
            "test_sendfile.PollEventLoopTests.*", "test_sendfile.SelectEventLoopTests.*",
            "test_sock_lowlevel.PollEventLoopTests.*", "test_sock_lowlevel.SelectEventLoopTests.*"),
+    *_each(Kind.INTERNALS, "connects mocked sockets, which have no descriptor, through a mocked _add_writer",
+           "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ip_addr",
+           "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope",
+           "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
+           "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_service_name"),
+    *_each(Kind.INTERNALS, "listens on a mocked socket, which has no descriptor",
+           "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined"),
 ]
 
-NOT_YET = []
+NOT_YET = [
+    *_each(Kind.NOT_YET, "loop.sendfile over a transport",
+           "test_sendfile.EPollEventLoopTests.test_sendfile",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_close_peer_after_receiving",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_close_peer_in_the_middle_of_receiving",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_fallback_close_peer_in_the_middle_of_receiving",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_force_fallback",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_force_unsupported_native",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_partial",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_pre_and_post_data",
+           "test_sendfile.EPollEventLoopTests.test_sendfile_prevents_bare_write"),
+]
 
 EXCLUSIONS = NEVER + NOT_YET
