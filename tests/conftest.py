@@ -33,6 +33,16 @@ def kloop():
     return kloop
 
 
+@pytest.fixture(scope="session")
+def idle_gauges(kloop):
+    """The gauges of a loop on which nothing was opened."""
+    idle = kloop.new_event_loop()
+    try:
+        return leaks.gauges(idle)
+    finally:
+        idle.close()
+
+
 @pytest.fixture
 def reported_errors():
     """The contexts that loops gave their default exception handler during the test.
@@ -66,20 +76,20 @@ def leaves_nothing(request, monkeypatch):
 
 
 @pytest.fixture
-def loop(kloop, leaves_nothing):
+def loop(kloop, idle_gauges, leaves_nothing):
     """A new kloop loop, closed afterwards. What the test opened on it must be closed by then."""
     made = kloop.new_event_loop()
     yield made
     if made.is_closed():
         return
     try:
-        in_use = leaks.settle(made)
+        in_use = leaks.settle(made, idle_gauges)
         made.run_until_complete(made.shutdown_asyncgens())
         made.run_until_complete(made.shutdown_default_executor())
     finally:
         made.close()
     if in_use:
-        pytest.fail(f"left on the loop by the test: {in_use}", pytrace=False)
+        pytest.fail(f"left on the loop by the test (now, and on an idle loop): {in_use}", pytrace=False)
 
 
 def pytest_report_header():
