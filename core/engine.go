@@ -44,6 +44,8 @@ type Engine struct {
 	ready completionQueue
 	parts [][]byte // scratch of one send
 	op    Op       // scratch of one submission
+	// unflushed says that operations were submitted since the last flush.
+	unflushed bool
 
 	chunks [][]byte // free write buffers
 
@@ -84,6 +86,7 @@ func (e *Engine) Driver() Driver { return e.driver }
 // submit queues an operation. A driver that can't take one is broken.
 func (e *Engine) submit(op Op) {
 	e.op = op
+	e.unflushed = true
 	if err := e.driver.Submit(&e.op); err != nil {
 		panic(fmt.Sprintf("kloop: %s driver took no operation: %v", e.driver.Name(), err))
 	}
@@ -118,6 +121,7 @@ func (e *Engine) Flush() {
 	clear(e.dirty[rest:])
 	e.dirty = e.dirty[:rest]
 	e.driver.Flush()
+	e.unflushed = false
 }
 
 func (e *Engine) flushRearm() {
@@ -133,7 +137,7 @@ func (e *Engine) flushRearm() {
 
 // FlushNeeded says whether Flush has anything to do.
 func (e *Engine) FlushNeeded() bool {
-	return len(e.dirty) > 0 || len(e.rearm) > 0 || len(e.held) > 0
+	return e.unflushed || len(e.dirty) > 0 || len(e.rearm) > 0 || len(e.held) > 0
 }
 
 // Pending says that the engine has work of its own, and must not sleep before
@@ -158,7 +162,9 @@ func (e *Engine) Reap(limit int) {
 			limit--
 		}
 	}
-	e.settle()
+	if e.ready.len() == 0 {
+		e.settle()
+	}
 }
 
 // complete hands one completion to its object.
@@ -205,9 +211,10 @@ func (e *Engine) stale(done *Completion, kind OpKind) {
 	}
 }
 
-// settle ends quick sends that the kernel has taken in full, silently.
+// settle ends quick sends that the kernel has taken in full, silently. Every
+// completion of a send must have been handled that is in e.ready.
 func (e *Engine) settle() {
-	if len(e.flying) == 0 || e.ready.len() > 0 || !e.driver.Settled() {
+	if len(e.flying) == 0 || !e.driver.Settled() {
 		return
 	}
 	// Handlers may write while the list is walked, which adds nothing to it:

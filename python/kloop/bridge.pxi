@@ -4,6 +4,7 @@ cdef extern from "Python.h":
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object arg)
     object PyContext_CopyCurrent()
+    object PyContext_Copy(object context)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     Py_ssize_t PyTuple_GET_SIZE(object)

@@ -40,9 +40,9 @@ cdef int _send_now(StreamCore s) except -1:
     s.loop._check_core()
     left = kloop_lib.send_now(s.loop.k, s.id)
     _release_owners(s.loop.k)
-    if left < 0:
-        raise _os_error(<int>-left)
     s.unsent = 0
+    if left < 0:
+        return s._fatal_error(_os_error(<int>-left), 'Fatal write error on socket transport')
     if left > 0:
         s.backlogged = True
         s.backlog = left

@@ -94,7 +94,9 @@ cdef class Listener:
         if self.over:
             posix_close(fd)
             return 0
-        PyContext_Enter(self.context)
+        # A copy, so that what the factory sets stays with this connection.
+        context = PyContext_Copy(self.context)
+        PyContext_Enter(context)
         try:
             self._make_transport(fd)
         except (SystemExit, KeyboardInterrupt):
@@ -106,7 +108,7 @@ cdef class Listener:
                     'exception': exc,
                 })
         finally:
-            PyContext_Exit(self.context)
+            PyContext_Exit(context)
         return 0
 
     cdef int _make_transport(self, int fd) except -1:

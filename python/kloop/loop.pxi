@@ -32,7 +32,7 @@ cdef class LoopCore:
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef list retired                   # closed listeners that undispatched events may name
-    cdef set operations                 # listeners, watches and connects the core refers to
+    cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
     # asyncio.BaseEventLoop reads and writes these: one copy for both.
     cdef public bint _closed
@@ -304,13 +304,14 @@ cdef class LoopCore:
         if self.stashed:
             self._dispatch_stashed()
         if self.next_event < self.k.nevents:    # an exception had cut an earlier iteration short
-            self._dispatch()
+            self._dispatch()                    # and the next poll would reuse their memory
         if kloop_load_size(&self.foreign.count):
             self._take_foreign()
         timeout_ns = self._timeout_ns()
         if timeout_ns != 0 or kloop_has_work(self.k):
             self._poll(timeout_ns)
-            self._dispatch()
+            if self.k.nevents:
+                _queue_push(&self.ready, EVENTS_HERE)
             if kloop_load_size(&self.foreign.count):
                 self._take_foreign()
         if self.timers.count:
@@ -355,7 +356,11 @@ cdef class LoopCore:
         return 0
 
     cdef int _run_ready(self) except -1:
-        """Runs what was ready at the start; what that schedules waits for the next iteration."""
+        """Runs what was ready at the start; what that schedules waits for the next iteration.
+
+        Events are dispatched behind what was ready before them, and before timers: on asyncio
+        too, a task that waits for create_connection() goes on before the first data arrive.
+        """
         cdef size_t left = self.ready.count
         cdef object handle
         cdef PyObject *item
@@ -364,6 +369,9 @@ cdef class LoopCore:
             if self.ready.count == 0:           # the loop was closed by a callback's exception path
                 break
             item = _queue_pop(&self.ready)
+            if item is EVENTS_HERE:
+                self._dispatch()
+                continue
             handle = <object>item
             Py_DECREF(handle)
             if type(handle) is Handle or type(handle) is TimerHandle:
@@ -393,8 +401,10 @@ cdef class LoopCore:
 
     cdef int _warn_if_slow(self, object handle, double took) except -1:
         if took >= self.slow_callback_duration:
-            logger.warning('Executing %s took %.3f seconds',
-                           asyncio.base_events._format_handle(handle), took)
+            # What an event calls is no handle; a stream says which transport it is.
+            name = (asyncio.base_events._format_handle(handle) if hasattr(handle, '_callback')
+                    else repr(handle))
+            asyncio.base_events.logger.warning('Executing %s took %.3f seconds', name, took)
         return 0
 
     # ---- the kernel
@@ -557,22 +567,6 @@ cdef class LoopCore:
         self.operations.add(operation)
         return operation
 
-    def _connect(self, int fd, bytes address, callback):
-        """Connects fd to address (a struct sockaddr), then calls callback(0 or errno)."""
-        cdef Operation operation = Operation.__new__(Operation)
-        cdef int64_t id
-        self._check_core()
-        operation.loop = self
-        operation.callback = callback
-        operation.once = True
-        id = kloop_lib.connect(self.k, fd, PyBytes_AS_STRING(address), <uint32_t>len(address),
-                               <uint64_t><PyObject *>operation)
-        if id < 0:
-            raise _os_error(<int>-id)
-        operation.id = <uint32_t>id
-        self.operations.add(operation)
-        return operation
-
     def _stream_of(self, fd):
         """The transport that uses fd, or None."""
         cdef StreamCore stream = self.streams.get(fd)
@@ -580,17 +574,16 @@ cdef class LoopCore:
 
 
 cdef class Operation:
-    """A watch or a connect that the kernel has under way."""
+    """A watch that the kernel has under way."""
 
     cdef LoopCore loop
     cdef object callback
     cdef uint32_t id
-    cdef bint once
     cdef bint over
 
     cdef int _on_event(self, uint32_t kind, int32_t res) except -1:
         callback = self.callback
-        if self.once or kind == KLOOP_EV_UNWATCHED or res < 0:
+        if kind == KLOOP_EV_UNWATCHED or res < 0:
             self.over = True
             self.callback = None
             self.loop.operations.discard(self)

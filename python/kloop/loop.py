@@ -6,12 +6,10 @@ import asyncio
 import functools
 import os
 import signal
-import socket
-import struct
 import sys
 import threading
 import weakref
-from asyncio import base_events, constants, events, sslproto, trsock
+from asyncio import events, sslproto
 from typing import Any
 
 from . import _core
@@ -36,6 +34,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         self._open_core(**{**_environment_options(), **options})
         self._serving: dict[int, _core.Listener] = {}
+        self._lent: set[int] = set()  # fds of transports whose sendfile() is under way
         selector = RingSelector()
         selector.bind(self)
         try:
@@ -107,7 +106,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         number = fd if isinstance(fd, int) else _fileno(fd)
         transport = self._stream_of(number)
-        if transport is not None and not transport.is_closing():
+        if transport is not None and not transport.is_closing() and number not in self._lent:
             raise RuntimeError(
                 f'File descriptor {fd!r} is used by transport {transport!r}')
         super()._ensure_fd_no_transport(number)
@@ -125,6 +124,20 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
         return ssl_protocol._app_transport
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
+        sock = transp.get_extra_info('socket')._sock
+        reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        self._lent.add(sock.fileno())
+        try:
+            return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+        finally:
+            self._lent.discard(sock.fileno())
+            transp._reset_empty_waiter()
+            if reading:
+                transp.resume_reading()
 
     # ---- servers
 
@@ -148,58 +161,12 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             listener.close()
         sock.close()
 
-    # ---- connecting
-
-    def _sock_connect(self, fut: Any, sock: Any, address: Any) -> None:
-        raw = _raw_address(sock, address)
-        if raw is None:
-            super()._sock_connect(fut, sock, address)
-            return
-        try:
-            self._ensure_fd_no_transport(sock)
-            operation = self._connect(
-                sock.fileno(), raw, functools.partial(_connected, fut, address))
-        except OSError as exc:
-            fut.set_exception(exc)
-            return
-        fut.add_done_callback(functools.partial(_connect_done, operation))
-
-
-def _connected(fut: Any, address: Any, code: int) -> None:
-    if fut.done():
-        return
-    if code == 0:
-        fut.set_result(None)
-    else:
-        fut.set_exception(OSError(code, f'Connect call failed {address}'))
-
-
-def _connect_done(operation: Any, fut: Any) -> None:
-    operation.cancel()
-
 
 def _fileno(fileobj: Any) -> int:
     try:
         return int(fileobj.fileno())
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f'Invalid file object: {fileobj!r}') from None
-
-
-def _raw_address(sock: Any, address: Any) -> bytes | None:
-    """The struct sockaddr of a numeric internet address; None for all that is not one."""
-    try:
-        if sock.family == socket.AF_INET:
-            host, port = address
-            return struct.pack('=H2s4s8x', socket.AF_INET, struct.pack('!H', port),
-                               socket.inet_pton(socket.AF_INET, host))
-        if sock.family == socket.AF_INET6:
-            host, port, flow, scope = (*address, 0, 0)[:4]
-            return struct.pack('=H2s4s16sI', socket.AF_INET6, struct.pack('!H', port),
-                               struct.pack('!I', flow), socket.inet_pton(socket.AF_INET6, host),
-                               scope)
-    except (OSError, TypeError, ValueError, struct.error):
-        return None  # sock.connect() resolves it, or names what is wrong with it
-    return None
 
 
 def _environment_options() -> dict[str, Any]:

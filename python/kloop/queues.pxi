@@ -14,6 +14,10 @@ cdef struct ReadyQueue:
     size_t count
 
 
+# Not a handle: the place of a poll's events among what is ready.
+cdef PyObject *EVENTS_HERE = NULL
+
+
 cdef int _queue_init(ReadyQueue *q) except -1:
     q.items = <PyObject **>PyMem_RawMalloc(QUEUE_SIZE * sizeof(PyObject *))
     if q.items is NULL:
@@ -58,8 +62,11 @@ cdef inline PyObject *_queue_pop(ReadyQueue *q) noexcept:
 
 
 cdef void _queue_clear(ReadyQueue *q) noexcept:
+    cdef PyObject *item
     while q.count:
-        Py_DECREF(<object>_queue_pop(q))
+        item = _queue_pop(q)
+        if item is not EVENTS_HERE:
+            Py_DECREF(<object>item)
 
 
 cdef void _queue_free(ReadyQueue *q) noexcept:

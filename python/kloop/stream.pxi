@@ -74,6 +74,9 @@ cdef class StreamCore:
                 server._attach()
         return 0
 
+    def __repr__(self):
+        return f'<stream of {self.transport!r}>'
+
     cdef int _set_protocol(self, object protocol) except -1:
         self.protocol = protocol
         self.buffered = isinstance(protocol, _BufferedProtocol)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import constants
+from asyncio import constants, transports
 
 from . import _core
 
 
-class StreamTransport(asyncio.Transport):
+class StreamTransport(transports._FlowControlMixin, asyncio.Transport):  # type: ignore[misc,name-defined]
     """A connected stream socket on the ring; an ``asyncio.Transport`` in every respect.
+
+    asyncio's sendfile wants the mixin, of which nothing else is used.
 
     Its state is a ``StreamCore`` of the extension, in the slot ``_core``; its methods are
     the extension's functions.
@@ -18,7 +20,7 @@ class StreamTransport(asyncio.Transport):
     __slots__ = ('_core', '__weakref__')
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.FALLBACK
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     __init__ = _core.init
     __repr__ = _core.describe
@@ -47,6 +49,7 @@ class StreamTransport(asyncio.Transport):
     # asyncio's sslproto and sendfile call these.
     _force_close = _core.force_close
     _fatal_error = _core.fatal_error
+    _protocol_paused = property(_core.protocol_paused)
     _make_empty_waiter = _core.make_empty_waiter
     _reset_empty_waiter = _core.reset_empty_waiter
 

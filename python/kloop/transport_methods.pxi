@@ -158,6 +158,11 @@ def get_extra_info(self, name, default=None):
     return self._extra.get(name, default)
 
 
+def protocol_paused(self):
+    """Whether the protocol was asked to pause writing."""
+    return bool(_core_of(self).protocol_paused)
+
+
 def make_empty_waiter(self):
     """A future that is done when the write buffer is empty; writing fails until it is reset."""
     cdef StreamCore core = _core_of(self)
