@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import stat
 import subprocess
@@ -194,8 +195,8 @@ class TestWheel:
         assert suffixes == {".py", ".pyi", ".so"}
 
     def test_has_the_package_s_version_and_licence(self, wheel):
-        version = re.search(r'"(.*)"|\'(.*)\'', (ROOT / "python/kloop/_version.py").read_text())
-        assert wheel.name.startswith(f"kloop_go-{version[1] or version[2]}-")
+        module = runpy.run_path(str(ROOT / "python/kloop/_version.py"))
+        assert wheel.name.startswith(f"kloop_go-{module['__version__']}-")
         with zipfile.ZipFile(wheel) as archive:
             [metadata] = [n for n in archive.namelist() if n.endswith("METADATA")]
             text = archive.read(metadata).decode()
