@@ -1,6 +1,7 @@
 """Runs a loop just as far as a test wants, and never longer than a time limit."""
 
 import asyncio
+import contextlib
 import threading
 
 # Far above what any test needs on a busy machine, far below pytest's own limit.
@@ -16,6 +17,17 @@ def run_once(loop):
     """Runs what is scheduled now, and nothing that this schedules in turn."""
     loop.call_soon(loop.stop)
     loop.run_forever()
+
+
+@contextlib.contextmanager
+def reports(loop):
+    """The contexts given to the loop's exception handler, in a list."""
+    contexts = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    try:
+        yield contexts
+    finally:
+        loop.set_exception_handler(None)    # the loop outlives the test, what the list holds should not
 
 
 async def turns(count=20):

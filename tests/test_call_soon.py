@@ -6,7 +6,7 @@ import threading
 import weakref
 
 import pytest
-from driving import LIMIT_S, run_once
+from driving import LIMIT_S, reports, run_once
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 METHODS = ("call_soon", "call_soon_threadsafe")
@@ -169,8 +169,7 @@ def test_a_handle_gives_its_context_away(loop):
 
 
 def test_an_exception_of_a_callback_is_reported_and_the_others_run(loop):
-    contexts, seen = [], []
-    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    seen = []
     error = ZeroDivisionError("of a callback")
 
     def fail():
@@ -178,7 +177,8 @@ def test_an_exception_of_a_callback_is_reported_and_the_others_run(loop):
 
     handle = loop.call_soon(fail)
     loop.call_soon(seen.append, "next")
-    run_once(loop)
+    with reports(loop) as contexts:
+        run_once(loop)
     assert seen == ["next"]
     (context,) = contexts
     assert re.match(r"Exception in callback .*fail\(\) at .*test_call_soon\.py:\d+", context["message"])
@@ -188,11 +188,10 @@ def test_an_exception_of_a_callback_is_reported_and_the_others_run(loop):
 
 
 def test_an_exception_in_debug_mode_says_where_the_callback_was_scheduled(loop):
-    contexts = []
-    loop.set_exception_handler(lambda _, context: contexts.append(context))
     loop.set_debug(True)
     loop.call_soon(lambda: 1 / 0)
-    run_once(loop)
+    with reports(loop) as contexts:
+        run_once(loop)
     (context,) = contexts
     assert context["source_traceback"][-1].filename == __file__
 
