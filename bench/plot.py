@@ -9,7 +9,9 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from report import Results
+from rows import Row
 
 COLOURS = {
     "asyncio": "#b0b0b0",
@@ -51,7 +53,7 @@ def draw(results: Results, path: Path) -> None:
     plt.close(figure)
 
 
-def _panel(axis: plt.Axes, results: Results, malloc: str, metric: str, rows: list, loops: list[str]) -> None:
+def _panel(axis: Axes, results: Results, malloc: str, metric: str, rows: list[Row], loops: list[str]) -> None:
     thickness = 1 / (len(loops) + 1)
     for number, loop in enumerate(loops):
         places = [index + number * thickness for index in range(len(rows))]

@@ -22,8 +22,11 @@ from subject import Subject, SubjectFailed, python
 SERVERS = Path(__file__).resolve().parent / "servers"
 STALL = "1s"
 SAMPLE_PERIOD_S = 0.5
-# The first part of a phase, while heaps find their size, is not part of the fit.
+# The first part of a phase, while heaps find their size, is not part of the fit; a phase
+# that leaves hardly anything for the fit says nothing about growth.
 SETTLING_PART = 0.3
+SETTLING_MIN_S = 20
+FIT_MIN_S = 20
 # Growth over the fitted part that is noise: glibc's arenas move by whole heaps (mallopt(3)).
 NOISE_BYTES = 2 << 20
 NOISE_PART = 0.03
@@ -71,17 +74,31 @@ def slope(xs: list[float], ys: list[int]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
 
 
-def growth(times_s: list[float], values: list[int]) -> float:
-    """How much the fitted line rises after the settling part."""
-    start = next((i for i, t in enumerate(times_s) if t >= times_s[-1] * SETTLING_PART), 0)
+def growth(times_s: list[float], values: list[int]) -> float | None:
+    """How much the fitted line rises after the settling part; None if the phase was too short."""
+    if not times_s:
+        return None
+    settled_s = max(times_s[-1] * SETTLING_PART, SETTLING_MIN_S)
+    if times_s[-1] - settled_s < FIT_MIN_S:
+        return None
+    start = next(i for i, t in enumerate(times_s) if t >= settled_s)
     xs, ys = times_s[start:], values[start:]
-    return slope(xs, ys) * (xs[-1] - xs[0]) if len(xs) > 2 else 0.0
+    return slope(xs, ys) * (xs[-1] - xs[0])
 
 
 def load_command(phase: Phase, server: Subject, seconds: float, seed: int) -> list[str]:
     command = [native.binary(), "echo", "-addr", f"127.0.0.1:{server.first}", "-conns", str(phase.conns)]
-    command += ["-size", str(phase.size_bytes), "-duration", f"{seconds:.1f}s", "-stall", STALL, "-pid", str(server.pid)]
-    return [*command, "-close-rate", str(phase.close_rate), "-seed", str(seed)]
+    command += [
+        "-size",
+        str(phase.size_bytes),
+        "-duration",
+        f"{seconds:.1f}s",
+        "-stall",
+        STALL,
+        "-pid",
+        str(server.pid),
+    ]
+    return [*command, "-pid", str(server.pid), "-close-rate", str(phase.close_rate), "-seed", str(seed)]
 
 
 def sample_until_done(load: subprocess.Popen, pid: int, outcome: Outcome, limit_s: float) -> None:
@@ -128,10 +145,10 @@ def judge(outcome: Outcome, phase: Phase) -> None:
     """Add what is wrong."""
     rss_growth = growth(outcome.times_s, outcome.rss_bytes)
     allowed = max(NOISE_BYTES, NOISE_PART * (outcome.rss_bytes[-1] if outcome.rss_bytes else 0))
-    if rss_growth > allowed:
+    if rss_growth is not None and rss_growth > allowed:
         outcome.problems.append(f"memory grew by {rss_growth / (1 << 20):.1f} MiB")
     fd_growth = growth(outcome.times_s, outcome.fds)
-    if fd_growth > max(2, phase.conns * NOISE_PART):
+    if fd_growth is not None and fd_growth > max(2, phase.conns * NOISE_PART):
         outcome.problems.append(f"descriptors grew by {fd_growth:.0f}")
     if outcome.fds_after > outcome.fds_before:
         outcome.problems.append(f"{outcome.fds_after - outcome.fds_before} descriptors left behind")
@@ -169,7 +186,8 @@ def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) ->
 def describe(outcome: Outcome) -> str:
     """A few lines for the reader."""
     load, mib = outcome.load, 1 << 20
-    rise = growth(outcome.times_s, outcome.rss_bytes) / mib
+    rise = growth(outcome.times_s, outcome.rss_bytes)
+    fit = "too short to judge growth" if rise is None else f"growth by linear fit {rise / mib:+.2f} MiB"
     lines = [
         f"{outcome.phase}: {'ok' if not outcome.problems else 'FAILED'}",
         f"  {load.get('total_bytes', 0) / (1 << 30):.2f} GiB verified, {load.get('messages', 0):,} messages in "
@@ -181,8 +199,7 @@ def describe(outcome: Outcome) -> str:
     if outcome.rss_bytes:
         lines.append(
             f"  RSS {min(outcome.rss_bytes) / mib:.1f} to {max(outcome.rss_bytes) / mib:.1f} MiB, "
-            f"fit over the last {1 - SETTLING_PART:.0%}: {rise:+.2f} MiB; "
-            f"fds at most {max(outcome.fds)}, before {outcome.fds_before}, after {outcome.fds_after}"
+            f"{fit}; fds at most {max(outcome.fds)}, before {outcome.fds_before}, after {outcome.fds_after}"
         )
     return "\n".join(lines + [f"  PROBLEM: {problem}" for problem in outcome.problems])
 
