@@ -115,22 +115,28 @@ func (x *Connect) finished(done *Completion, kind OpKind) {
 	case errno != 0:
 		x.end(errno)
 	case kind == opConnectPoll:
-		x.end(socketError(x.fd))
+		x.finishedAlone()
 	default:
 		x.end(nil)
 	}
 }
 
-// socketError answers what became of a connect that went on by itself.
-func socketError(fd int) error {
-	value, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return err
+// finishedAlone handles the end of a connect that went on without its operation.
+func (x *Connect) finishedAlone() {
+	value, err := unix.GetsockoptInt(x.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && value != 0 {
+		err = syscall.Errno(value)
 	}
-	if value != 0 {
-		return syscall.Errno(value)
+	if err == nil {
+		_, err = unix.Getpeername(x.fd)
 	}
-	return nil
+	if err == unix.ENOTCONN {
+		// The operation went before the kernel had begun with it.
+		x.started = false
+		x.queueArm()
+		return
+	}
+	x.end(err)
 }
 
 func (x *Connect) end(err error) {

@@ -91,6 +91,11 @@ func (e *Engine) takeEffects() {
 
 // Attach makes the calling thread the engine's. If it was another's, the driver
 // starts anew, and everything that was armed is armed again with the next flush.
+//
+// The other thread should have called Leave. Without it a connection whose send was
+// under way ends with an error, as nobody knows what the kernel took; and a listener
+// may sleep through one connection, until the next: an accept waits exclusively
+// (EPOLLEXCLUSIVE), and the wake-up can go to the old ring's, which is being cancelled.
 func (e *Engine) Attach() error {
 	if e.closed {
 		return ErrClosed
