@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -151,6 +152,8 @@ def test(steps, python, folder):
 def main(argv):
     # Not resolved: the environment's python is a link to the one it was made with.
     python = sys.executable
+    # Ignored in what a shell starts in the background, and inherited by the tests of it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", "")])
     steps = Steps()
     check(steps, python)

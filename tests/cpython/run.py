@@ -222,6 +222,9 @@ def parse_options(argv):
 
 def main(argv=None):
     options = parse_options(argv)
+    # A shell ignores SIGINT for what it starts in the background, and children inherit that:
+    # tests of KeyboardInterrupt would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names = choose_files(options.files)
     print(f"CPython {sys.version.split()[0]} test.test_asyncio on {options.loop}, "
           f"{len(names)} files, {options.jobs} at a time", flush=True)
