@@ -1,0 +1,387 @@
+package core
+
+import (
+	"bytes"
+	"slices"
+	"syscall"
+	"testing"
+)
+
+// scripted is a Driver without a kernel: the test says what completes, and how.
+type scripted struct {
+	ops      []Op // submitted, in order; Parts copied
+	done     []Completion
+	recycled []BufferID
+	waits    []error // answers of the next waits
+	silent   bool
+	settled  bool
+	nextFree BufferID
+}
+
+var _ Driver = (*scripted)(nil)
+
+func (d *scripted) Name() string { return "scripted" }
+func (d *scripted) Submit(op *Op) error {
+	kept := *op
+	kept.Parts = slices.Clone(op.Parts)
+	d.ops = append(d.ops, kept)
+	return nil
+}
+func (d *scripted) Flush() {}
+func (d *scripted) Wait(int64) error {
+	if len(d.waits) == 0 {
+		return nil
+	}
+	err := d.waits[0]
+	d.waits = d.waits[1:]
+	return err
+}
+func (d *scripted) Reap(dst []Completion) int {
+	n := copy(dst, d.done)
+	d.done = d.done[n:]
+	return n
+}
+func (d *scripted) Ready() bool              { return len(d.done) > 0 }
+func (d *scripted) Silent() bool             { return d.silent }
+func (d *scripted) Settled() bool            { return d.settled && len(d.done) == 0 }
+func (d *scripted) Recycle(id BufferID)      { d.recycled = append(d.recycled, id) }
+func (d *scripted) Attach() (bool, error)    { return false, nil }
+func (d *scripted) Stats() DriverStats       { return DriverStats{} }
+func (d *scripted) Close() error             { return nil }
+func (d *scripted) SyncCancel(t Token) error { d.finish(t); return nil }
+func (d *scripted) SendNow(int, [][]byte) (int, error) {
+	return 0, syscall.EAGAIN
+}
+
+// finish has an operation end as cancelled.
+func (d *scripted) finish(token Token) {
+	d.done = append(d.done, Completion{Token: token, Res: -int32(syscall.ECANCELED)})
+}
+
+// data completes a receive.
+func (d *scripted) data(c *Conn, p string, more bool) {
+	d.nextFree++
+	d.done = append(d.done, Completion{
+		Token: makeToken(OpReceive, c.id), Res: int32(len(p)), More: more, Buffer: d.nextFree, Data: []byte(p),
+	})
+}
+
+// fail completes an operation of c with an errno.
+func (d *scripted) fail(kind OpKind, c *Conn, errno syscall.Errno) {
+	d.done = append(d.done, Completion{Token: makeToken(kind, c.id), Res: -int32(errno)})
+}
+
+func (d *scripted) sent(c *Conn, n int) {
+	d.done = append(d.done, Completion{Token: makeToken(OpSend, c.id), Res: int32(n)})
+}
+
+// take answers the operations submitted since the last call, of one kind.
+func (d *scripted) take(kind OpKind) []Op {
+	var ops []Op
+	for _, op := range d.ops {
+		if op.Kind == kind {
+			ops = append(ops, op)
+		}
+	}
+	d.ops = nil
+	return ops
+}
+
+// script makes an engine on a scripted driver, with one connection that receives.
+func script(t *testing.T) (*world, *scripted, *Conn, *recorder) {
+	d := &scripted{silent: true, settled: true}
+	w := &world{t: t, driver: d, released: map[uint64]int{}}
+	engine, err := NewEngine(d, Options{Release: func(owner uint64) { w.released[owner]++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.e = engine
+	t.Cleanup(func() { closeFD(engine.WakeFD()) })
+	r := &recorder{t: t, keep: true}
+	c, err := engine.Adopt(-1, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resume()
+	w.poll(0)
+	if got := d.take(OpReceive); len(got) != 1 {
+		t.Fatalf("%d receives armed", len(got))
+	}
+	return w, d, c, r
+}
+
+func TestReceiveIsArmedAgainWhenItEnds(t *testing.T) {
+	for name, end := range map[string]func(d *scripted, c *Conn){
+		"no more follow":  func(d *scripted, c *Conn) { d.data(c, "x", false) },
+		"no buffers":      func(d *scripted, c *Conn) { d.fail(OpReceive, c, syscall.ENOBUFS) },
+		"EINTR":           func(d *scripted, c *Conn) { d.fail(OpReceive, c, syscall.EINTR) },
+		"EAGAIN":          func(d *scripted, c *Conn) { d.fail(OpReceive, c, syscall.EAGAIN) },
+		"thread has died": func(d *scripted, c *Conn) { d.fail(OpReceive, c, syscall.ECANCELED) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d, c, r := script(t)
+			end(d, c)
+			w.poll(0)
+			w.poll(0)
+			if got := d.take(OpReceive); len(got) != 1 {
+				t.Errorf("%d receives armed again, not 1", len(got))
+			}
+			if r.closed || w.e.Stats().Rearms != 1 {
+				t.Errorf("closed %v, %d re-arms", r.closed, w.e.Stats().Rearms)
+			}
+		})
+	}
+}
+
+func TestBuffersComeBackWithTheNextFlush(t *testing.T) {
+	w, d, c, r := script(t)
+	d.data(c, "ab", true)
+	d.data(c, "cd", true)
+	w.poll(0)
+	if r.got.String() != "abcd" || len(d.recycled) != 0 {
+		t.Fatalf("got %q, %d buffers given back while handlers may look at them", r.got.String(), len(d.recycled))
+	}
+	w.poll(0)
+	if len(d.recycled) != 2 {
+		t.Errorf("%d buffers given back", len(d.recycled))
+	}
+}
+
+func TestBytesAfterAnAbortAreDroppedAndTheirBufferIsNot(t *testing.T) {
+	w, d, c, r := script(t)
+	c.Abort()
+	d.data(c, "late", true)
+	w.poll(0)
+	if r.size != 0 || r.closed {
+		t.Errorf("%d bytes, closed %v", r.size, r.closed)
+	}
+	if got := d.take(OpCancel); len(got) != 1 || got[0].Target != makeToken(OpReceive, c.id) {
+		t.Fatalf("cancels: %v", got)
+	}
+	d.finish(makeToken(OpReceive, c.id))
+	w.poll(0)
+	w.poll(0)
+	if !r.closed || r.err != nil || len(d.recycled) != 1 {
+		t.Errorf("closed %v, %v, %d buffers back", r.closed, r.err, len(d.recycled))
+	}
+}
+
+func TestCancelThatFindsNothingIsRepeated(t *testing.T) {
+	w, d, c, r := script(t)
+	c.Close()
+	w.poll(0)
+	d.take(OpCancel)
+	d.fail(OpCancel, c, syscall.ENOENT)
+	d.data(c, "the receive goes on", true)
+	w.poll(0)
+	w.poll(0)
+	if got := d.take(OpCancel); len(got) != 1 {
+		t.Fatalf("%d cancels", len(got))
+	}
+	d.finish(makeToken(OpReceive, c.id))
+	d.fail(OpCancel, c, syscall.ENOENT)
+	w.poll(0)
+	if !r.closed {
+		t.Error("not closed")
+	}
+}
+
+func TestQuickSendWithoutAnswerIsASuccess(t *testing.T) {
+	w, d, c, r := script(t)
+	d.settled = false
+	w.write(c, []byte("one"))
+	w.poll(0)
+	if len(w.released) != 0 {
+		t.Fatal("released before the kernel has the operation")
+	}
+	d.settled = true
+	w.poll(0)
+	if w.released[1] != 1 || c.Queued() != 0 || len(r.backlog) != 0 {
+		t.Errorf("released %v, %d queued, backlog %v", w.released, c.Queued(), r.backlog)
+	}
+}
+
+func TestShortQuickSendGoesOnPolled(t *testing.T) {
+	for name, first := range map[string]struct {
+		answer func(d *scripted, c *Conn)
+		queued int
+	}{
+		"short":    {func(d *scripted, c *Conn) { d.sent(c, 4) }, 6},
+		"refused":  {func(d *scripted, c *Conn) { d.fail(OpSend, c, syscall.EAGAIN) }, 10},
+		"EINTR":    {func(d *scripted, c *Conn) { d.fail(OpSend, c, syscall.EINTR) }, 10},
+		"one part": {func(d *scripted, c *Conn) { d.sent(c, 3) }, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d, c, r := script(t)
+			w.write(c, []byte("one"))
+			w.write(c, []byte("seven67"))
+			w.e.Flush()
+			first.answer(d, c)
+			w.poll(0)
+			if !slices.Equal(r.backlog, []int{first.queued}) {
+				t.Fatalf("backlog %v", r.backlog)
+			}
+			d.take(OpSend)
+			w.poll(0)
+			sends := d.take(OpSend)
+			if len(sends) != 1 || sends[0].Quick {
+				t.Fatalf("sends: %v", sends)
+			}
+			if got := bytes.Join(sends[0].Parts, nil); string(got) != "oneseven67"[10-first.queued:] {
+				t.Fatalf("it goes on with %q", got)
+			}
+			w.write(c, []byte("!"))
+			w.poll(0)
+			if got := d.take(OpSend); len(got) != 0 {
+				t.Fatalf("a second send under way: %v", got)
+			}
+			d.sent(c, first.queued)
+			w.poll(0)
+			w.poll(0)
+			if sends = d.take(OpSend); len(sends) != 1 || string(sends[0].Parts[0]) != "!" {
+				t.Fatalf("sends: %v", sends)
+			}
+			d.sent(c, 1)
+			w.poll(0)
+			if last := r.backlog[len(r.backlog)-1]; last != 0 || r.sent != first.queued+1 {
+				t.Errorf("backlog %v, %d bytes told as sent", r.backlog, r.sent)
+			}
+			if w.released[1] != 1 || w.released[2] != 1 || w.released[3] != 1 {
+				t.Errorf("released %v", w.released)
+			}
+		})
+	}
+}
+
+func TestErrorsEndTheConnection(t *testing.T) {
+	for name, test := range map[string]struct {
+		kind  OpKind
+		errno syscall.Errno
+		op    string
+	}{
+		"reset while receiving": {OpReceive, syscall.ECONNRESET, "read"},
+		"timeout":               {OpReceive, syscall.ETIMEDOUT, "read"},
+		"broken pipe":           {OpSend, syscall.EPIPE, "write"},
+		"reset while sending":   {OpSend, syscall.ECONNRESET, "write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d, c, r := script(t)
+			w.write(c, []byte("unsent"))
+			w.e.Flush()
+			if test.kind == OpReceive {
+				// Its send is answered, or not, as ever.
+				d.settled = true
+			}
+			d.fail(test.kind, c, test.errno)
+			w.poll(0)
+			w.poll(0)
+			if test.kind == OpSend {
+				d.finish(makeToken(OpReceive, c.id))
+				w.poll(0)
+			}
+			if !r.closed || r.err == nil || r.err.Err != test.errno || r.err.Op != test.op {
+				t.Errorf("closed %v with %v", r.closed, r.err)
+			}
+			if w.released[1] != 1 {
+				t.Errorf("released %v", w.released)
+			}
+		})
+	}
+}
+
+func TestOwnersOfASendUnderWayAreKeptThroughAnAbort(t *testing.T) {
+	w, d, c, r := script(t)
+	w.write(c, []byte("under way"))
+	w.e.Flush()
+	d.sent(c, 1)
+	w.poll(0)
+	w.poll(0) // the polled send
+	c.Abort()
+	w.poll(0)
+	if len(w.released) != 0 {
+		t.Fatal("released with a send under way")
+	}
+	d.finish(makeToken(OpReceive, c.id))
+	w.poll(0)
+	if r.closed {
+		t.Fatal("closed with a send under way")
+	}
+	d.finish(makeToken(OpSend, c.id))
+	w.poll(0)
+	if !r.closed || w.released[1] != 1 {
+		t.Errorf("closed %v, released %v", r.closed, w.released)
+	}
+}
+
+func TestASignalEndsAPollAndLosesNothing(t *testing.T) {
+	w, d, c, r := script(t)
+	d.waits = []error{syscall.EINTR}
+	d.data(c, "x", true)
+	if err := w.e.Poll(-1); err != syscall.EINTR {
+		t.Errorf("Poll answers %v", err)
+	}
+	if r.got.String() != "x" {
+		t.Error("a completion is lost")
+	}
+}
+
+func TestABrokenDriverIsAnError(t *testing.T) {
+	w, d, _, _ := script(t)
+	d.waits = []error{syscall.EBADF}
+	if err := w.e.Poll(0); err != syscall.EBADF {
+		t.Errorf("Poll answers %v", err)
+	}
+}
+
+func TestLimitedReapLeavesTheRest(t *testing.T) {
+	w, d, c, r := script(t)
+	for range 10 {
+		d.data(c, "x", true)
+	}
+	w.e.Reap(4)
+	if r.size != 4 {
+		t.Errorf("%d handled, not 4", r.size)
+	}
+	w.e.Reap(100)
+	if r.size != 10 {
+		t.Errorf("%d handled, not 10", r.size)
+	}
+}
+
+func TestStaleIDsFindNothing(t *testing.T) {
+	var s slots
+	first, err := s.add("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.remove(first)
+	second, err := s.add("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.get(first) != nil || s.get(second) != "b" || s.get(1<<20) != nil {
+		t.Errorf("ids %d and %d find %v and %v", first, second, s.get(first), s.get(second))
+	}
+}
+
+func TestSendQueue(t *testing.T) {
+	var q sendQueue
+	var want []byte
+	for i := range 100 {
+		p := pattern(i, i+1)
+		want = append(want, p...)
+		q.push(part{p: p, owner: uint64(i + 1)})
+	}
+	parts, total := q.gather(nil)
+	if total != len(want) || !bytes.Equal(bytes.Join(parts, nil), want) {
+		t.Error("gathers other bytes than were pushed")
+	}
+	for i := range 100 {
+		if p := q.pop(); p.owner != uint64(i+1) {
+			t.Errorf("owner %d at %d", p.owner, i)
+		}
+	}
+	if q.bytes != 0 || q.count != 0 || len(q.parts) > partsKept {
+		t.Errorf("%d bytes, %d parts, room for %d", q.bytes, q.count, len(q.parts))
+	}
+}
