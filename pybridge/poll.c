@@ -238,7 +238,9 @@ void kloop_wake(struct kloop_shared *k)
 	uint64_t one = 1;
 	int saved = errno; /* of a signal handler's victim */
 	__atomic_store_n(&p->wake_asked, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&k->sleeping, __ATOMIC_SEQ_CST)) {
+	/* One write is enough for a sleep: the rest of a flood finds it ended. */
+	if (__atomic_load_n(&k->sleeping, __ATOMIC_SEQ_CST)
+	    && __atomic_exchange_n(&k->sleeping, 0, __ATOMIC_SEQ_CST)) {
 		__atomic_add_fetch(&p->wakes, 1, __ATOMIC_RELAXED);
 		/* EAGAIN: the counter is full, so it is readable anyway. */
 		if (write(k->wake_fd, &one, sizeof(one)) < 0)

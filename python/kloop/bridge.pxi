@@ -8,6 +8,10 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     Py_ssize_t PyTuple_GET_SIZE(object)
+    Py_ssize_t Py_REFCNT(object)
+    void PyObject_GC_Track(PyObject *)
+    void PyObject_GC_UnTrack(PyObject *)
+    bint PyObject_GC_IsTracked(PyObject *)
     ctypedef struct PyThreadState
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *)

@@ -197,6 +197,7 @@ cdef class LoopCore:
             self._check_callback(callback, 'call_soon')
         handle = _new_handle(self, callback, args, context)
         self._push(handle)
+        _hide_from_gc(<PyObject *>handle)
         return handle
 
     def call_soon_threadsafe(self, callback, *args, context=None):
@@ -207,6 +208,7 @@ cdef class LoopCore:
         if self._debug:
             self._check_callback(callback, 'call_soon_threadsafe')
         handle = _new_handle(self, callback, args, context)
+        _hide_from_gc(<PyObject *>handle)
         self._push_foreign(handle)
         return handle
 
@@ -234,6 +236,7 @@ cdef class LoopCore:
         handle._at = when
         _heap_push(&self.timers, when, handle)
         handle._scheduled = True
+        _hide_from_gc(<PyObject *>handle)
         return handle
 
     cdef int _timer_cancelled(self) except -1:
@@ -338,7 +341,7 @@ cdef class LoopCore:
         cdef PyObject *handle = _heap_pop(&self.timers)
         (<TimerHandle>handle)._scheduled = False
         self.timers.cancelled -= 1
-        Py_DECREF(<object>handle)
+        _drop_handle(handle)
 
     cdef int _collect_timers(self) except -1:
         cdef double now
@@ -375,6 +378,7 @@ cdef class LoopCore:
             handle = <object>item
             Py_DECREF(handle)
             if type(handle) is Handle or type(handle) is TimerHandle:
+                _show_to_gc(<Handle>handle)
                 if (<Handle>handle)._cancelled:
                     continue
                 if self._debug:

@@ -61,12 +61,20 @@ cdef inline PyObject *_queue_pop(ReadyQueue *q) noexcept:
     return item
 
 
+cdef void _drop_handle(PyObject *item) noexcept:
+    """Gives up the queue's reference."""
+    handle = <object>item
+    Py_DECREF(handle)
+    if isinstance(handle, Handle):
+        _show_to_gc(<Handle>handle)
+
+
 cdef void _queue_clear(ReadyQueue *q) noexcept:
     cdef PyObject *item
     while q.count:
         item = _queue_pop(q)
         if item is not EVENTS_HERE:
-            Py_DECREF(<object>item)
+            _drop_handle(item)
 
 
 cdef void _queue_free(ReadyQueue *q) noexcept:
@@ -171,7 +179,7 @@ cdef void _heap_sweep(TimerHeap *h) noexcept:
         if handle._cancelled:
             handle._scheduled = False
             dropped.append(handle)
-            Py_DECREF(handle)
+            _drop_handle(h.items[i].handle)
         else:
             h.items[kept] = h.items[i]
             kept += 1
@@ -192,7 +200,7 @@ cdef void _heap_free(TimerHeap *h) noexcept:
         h.count -= 1
         handle = <TimerHandle>h.items[h.count].handle
         handle._scheduled = False
-        Py_DECREF(handle)
+        _drop_handle(h.items[h.count].handle)
     PyMem_RawFree(h.items)
     h.items = NULL
     h.size = 0
