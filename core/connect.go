@@ -32,10 +32,13 @@ type Connect struct {
 }
 
 // Connect connects fd, a non-blocking socket that stays the caller's, to addr, a
-// raw sockaddr, which is copied.
+// raw sockaddr, which is copied. EINVAL: addr can't be one.
 func (e *Engine) Connect(fd int, addr []byte, handler ConnectHandler) (*Connect, error) {
 	if e.closed || e.closing {
 		return nil, ErrClosed
+	}
+	if len(addr) < unix.SizeofShort || len(addr) > unix.SizeofSockaddrAny {
+		return nil, syscall.EINVAL
 	}
 	x := &Connect{engine: e, handler: handler, fd: fd, addr: bytes.Clone(addr)}
 	id, err := e.slots.add(x)

@@ -89,8 +89,10 @@ int kloop_enter_thread(struct kloop_shared *k)
 
 int kloop_leave(struct kloop_shared *k)
 {
+	int result;
 	k->nevents = 0;
-	return kloop_go_leave(((struct kloop *)k)->handle);
+	result = kloop_go_leave(((struct kloop *)k)->handle);
+	return result < 0 ? result : 0;
 }
 
 int kloop_take(struct kloop_shared *k)

@@ -155,14 +155,11 @@ func kloop_go_reap(handle C.uint64_t, yield C.int) (result C.int) {
 
 // refuse answers calls after a panic: first with its event, then with an error.
 func (l *loop) refuse() C.int {
-	if len(l.eventSpill) == 0 && l.k.nevents > 0 {
-		return 0
-	}
 	if len(l.eventSpill) == 0 {
 		return -C.int(syscall.ENOTRECOVERABLE)
 	}
 	l.emitSpilled()
-	return 0
+	return eventsOnly
 }
 
 //export kloop_go_attach

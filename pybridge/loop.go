@@ -75,12 +75,15 @@ func (l *loop) contain(result *C.int) {
 		l.panicked(r)
 		*result = -C.int(syscall.ENOTRECOVERABLE)
 		if l.delivering {
-			*result = 0
+			*result = eventsOnly
 		}
 		l.k.pending = 1
 	}
 	l.delivering = false
 }
+
+// eventsOnly tells poll.c to give the host the events there are and do no more.
+const eventsOnly = 1
 
 func (l *loop) contain64(result *C.int64_t) {
 	var short C.int
@@ -98,6 +101,7 @@ const panicTextMax = 16 << 10
 
 func (l *loop) panicked(r any) {
 	l.broken = true
+	l.p.attached = 1 // to no avail, but kloop_poll must get as far as telling
 	text := fmt.Sprintf("%v\n\n%s", r, debug.Stack())
 	if len(text) > panicTextMax {
 		text = text[:panicTextMax]

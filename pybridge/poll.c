@@ -196,8 +196,8 @@ static int iterate(struct kloop *p, int64_t timeout_ns)
 
 	if (k->ncmds || k->pending || p->need_flush) {
 		result = kloop_go_flush(p->handle, yield_due(p));
-		if (result < 0)
-			return result;
+		if (result != 0) /* a panic: its event, then errors */
+			return result < 0 ? result : (int)k->nevents;
 		go_called = 1;
 		if (k->nevents || k->pending)
 			timeout_ns = 0;
