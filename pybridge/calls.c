@@ -13,8 +13,9 @@
 
 /* 4096 commands are 128 KiB: the host calls kloop_take() when they are used up. */
 #define MAX_CMDS 4096
-/* 1024 events are 32 KiB. More wait in the core, and in the kernel. */
-#define MAX_EVENTS 1024
+/* 4096 events are 128 KiB, of which a batch touches what it needs: one of a thousand
+ * connections takes 32 KiB. More wait in the core, and in the kernel. */
+#define MAX_EVENTS 4096
 #define MAX_RELEASED 4096
 
 static void free_memory(struct kloop *p)

@@ -20,8 +20,9 @@ import (
 )
 
 // eventsPerCompletion is the most events that the handling of one completion
-// makes: data, an end of file and a close.
-const eventsPerCompletion = 3
+// makes: progress of a send and a close. What a batch makes beyond that, when quick
+// sends are settled, is spilled.
+const eventsPerCompletion = 2
 
 // processorsMin is how many Go needs so that its monitor does not take the
 // loop's away for want of another.

@@ -2,7 +2,7 @@
 #include "host.h"
 #include <sys/resource.h>
 
-#define PAIRS 3000
+#define PAIRS 6000
 #define WRITES 20000
 
 static int ours[PAIRS], theirs[PAIRS], events[PAIRS];
