@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import selectors
+import stat
 from typing import TYPE_CHECKING, Any, Mapping
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class RingSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined,mi
             mask |= select.POLLIN
         if key.events & _WRITE:
             mask |= select.POLLOUT
+        _refuse_what_epoll_refuses(key.fd)
         assert self._loop is not None
         self._watches[key.fd] = self._loop._watch(
             key.fd, mask, lambda result: self._ready(key.fd, result))
@@ -90,3 +94,10 @@ class RingSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined,mi
             self._loop._add_callback(reader)
         if result & ~select.POLLIN and key.events & _WRITE and writer is not None:
             self._loop._add_callback(writer)
+
+
+def _refuse_what_epoll_refuses(fd: int) -> None:
+    """Raises OSError at once, as asyncio does, where the ring would answer later or never."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
