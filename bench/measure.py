@@ -49,6 +49,7 @@ def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool
             "per_second": got["per_second"],
             "p50_us": got["p50_us"],
             "p99_us": got["p99_us"],
+            "starved": got["starved_seconds"] / got["run_seconds"],
             "load_busy": got["client_cpu_ns"] / got["seconds"] / 1e9,
         }
         if row.kind != "busy":  # there the spinning thread's time counts too

@@ -11,6 +11,9 @@ from rows import Goal, Row, goal_for
 LOAD_KINDS = ("echo", "busy", "client", "micro")
 # The generator's own share of a core, above which the server may not have been the bottleneck.
 LOAD_BUSY_LIMIT = 0.95
+# The part of the time for which a process had no core because something else ran on it: above
+# this, rates say what else the machine did. CPU per message suffers less.
+STARVED_LIMIT = 0.02
 
 METRIC_NAMES = {
     "per_second": "rate",
@@ -205,14 +208,29 @@ def goal_summary(results: Results, malloc: str) -> tuple[int, list[str]]:
     return reached, missed
 
 
-def busy_loads(results: Results) -> list[str]:
-    """Rows where the load generator had hardly any core left: their ratios are lower bounds."""
+def medians_above(results: Results, metric: str, limit: float) -> list[tuple[str, float]]:
+    """Rows and loops where a share was above a limit."""
     found = []
     for (row, loop, malloc), samples in results.by_key.items():
-        values = [s.metrics["load_busy"] for s in samples if "load_busy" in s.metrics]
-        if values and statistics.median(values) > LOAD_BUSY_LIMIT:
-            found.append(f"{row} {loop} ({malloc} malloc): generator at {statistics.median(values):.0%} of its core")
+        values = [s.metrics[metric] for s in samples if metric in s.metrics]
+        if values and (median := statistics.median(values)) > limit:
+            found.append((f"{row} {loop} ({malloc} malloc)", median))
     return found
+
+
+def doubts(results: Results) -> list[str]:
+    """What speaks against trusting these figures."""
+    texts = []
+    if busy := medians_above(results, "load_busy", LOAD_BUSY_LIMIT):
+        names = "".join(f"\n- {name}: {share:.0%} of its core" for name, share in busy)
+        texts.append(f"The load generator was near its limit, the server may have more to give:{names}")
+    if starved := medians_above(results, "starved", STARVED_LIMIT):
+        worst = max(share for _, share in starved)
+        texts.append(
+            f"OTHER WORK RAN ON THIS MACHINE: in {len(starved)} rows the server had to wait for its core, up to "
+            f"{worst:.0%} of the time. Rates and latencies are not to be trusted, CPU per message is less affected."
+        )
+    return texts
 
 
 def whole(results: Results, style: str) -> str:
@@ -230,6 +248,4 @@ def whole(results: Results, style: str) -> str:
         if reached or missed:
             bullets = "".join(f"\n- {line}" for line in missed)
             parts.append(f"Goals reached: {reached} of {reached + len(missed)}.{bullets}")
-    if busy := busy_loads(results):
-        parts.append("Load generator near its limit:\n" + "\n".join(f"- {line}" for line in busy))
-    return "\n\n".join(parts)
+    return "\n\n".join(parts + doubts(results))

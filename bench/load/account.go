@@ -17,29 +17,22 @@ import (
 type account struct {
 	cpuClock int32
 	counters []int // perf event descriptors, one per thread
-	stat     int   // /proc/PID/stat, -1 without a process
-	lastNS   int64 // CPU time at the last tick
+
+	stat, schedstat int   // /proc/PID/stat and schedstat, -1 without a process
+	lastNS          int64 // CPU time at the last tick
+	lastWaitedNS    int64 // time spent waiting for a core, at the last tick that had some
+	bookedNS        int64 // of a wait that had not ended at the last tick
 }
 
 // newAccount observes the process pid, nothing if pid is 0. tracepoint is the
 // id of raw_syscalls:sys_enter, 0 for no counting.
 func newAccount(pid int, tracepoint uint64) (*account, error) {
-	a := &account{stat: -1}
+	a := &account{stat: -1, schedstat: -1}
 	if pid == 0 {
 		return a, nil
 	}
-	var err error
-	if a.stat, err = unix.Open(fmt.Sprintf("/proc/%d/stat", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+	if err := a.observe(pid); err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, err)
-	}
-	// clock_getcpuclockid(3): the clock of all threads of a process, those that have ended
-	// and io_uring's kernel threads included, in nanoseconds.
-	// /proc/PID/stat counts the same in units of 10 ms, /proc/PID/schedstat
-	// only one thread.
-	const cpuclockSched = 2
-	a.cpuClock = int32(^pid<<3 | cpuclockSched)
-	if a.lastNS, err = clockNS(a.cpuClock); err != nil {
-		return nil, fmt.Errorf("CPU clock of process %d: %w", pid, err)
 	}
 	if tracepoint == 0 {
 		return a, nil
@@ -54,6 +47,26 @@ func newAccount(pid int, tracepoint uint64) (*account, error) {
 		}
 	}
 	return a, nil
+}
+
+// observe opens what starved and read need.
+func (a *account) observe(pid int) (err error) {
+	for name, fd := range map[string]*int{"stat": &a.stat, "schedstat": &a.schedstat} {
+		if *fd, err = unix.Open(fmt.Sprintf("/proc/%d/%s", pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	// clock_getcpuclockid(3): the clock of all threads of a process, those that have ended
+	// and io_uring's kernel threads included, in nanoseconds.
+	// /proc/PID/stat counts the same in units of 10 ms, /proc/PID/schedstat
+	// only one thread.
+	const cpuclockSched = 2
+	a.cpuClock = int32(^pid<<3 | cpuclockSched)
+	if a.lastNS, err = clockNS(a.cpuClock); err != nil {
+		return fmt.Errorf("CPU clock: %w", err)
+	}
+	a.lastWaitedNS, err = a.waitedNS()
+	return err
 }
 
 func (a *account) addCounter(task string, tracepoint uint64) error {
@@ -81,30 +94,64 @@ func (a *account) addCounter(task string, tracepoint uint64) error {
 }
 
 // starved answers for how much of the last tickNS nanoseconds the process was
-// ready to run but had no core: it is runnable now, and has used less CPU
-// time than has passed. A process that waits for an event, also for
-// one that was lost, is not runnable.
+// ready to run but had no core. A process that waits for an event, also for
+// one that was lost, is not ready.
 func (a *account) starved(tickNS int64) (int64, error) {
 	if a.stat < 0 {
 		return 0, nil
 	}
-	now, err := clockNS(a.cpuClock)
+	usedNS, err := clockNS(a.cpuClock)
 	if err != nil {
 		return 0, fmt.Errorf("the process under test is gone: %w", err)
 	}
-	used := now - a.lastNS
-	a.lastNS = now
+	ran := usedNS != a.lastNS
+	a.lastNS = usedNS
+	waitedNS, err := a.waitedNS()
+	if err != nil {
+		return 0, err
+	}
+	// The kernel books a wait when it ends. One that lasts is booked here tick by
+	// tick, and what was booked so is not booked again.
+	if waited := waitedNS - a.lastWaitedNS; waited > 0 {
+		a.lastWaitedNS = waitedNS
+		unbooked := max(waited-a.bookedNS, 0)
+		a.bookedNS = 0
+		return unbooked, nil
+	}
+	runnable, err := a.runnable()
+	if err != nil || ran || !runnable {
+		return 0, err
+	}
+	a.bookedNS += tickNS
+	return tickNS, nil
+}
+
+// waitedNS is the time that the main thread, where the loop runs, has waited
+// for a core: the second field of /proc/PID/schedstat
+// (Documentation/scheduler/sched-stats.rst), always 0 in kernels without it.
+func (a *account) waitedNS() (int64, error) {
+	var b [64]byte
+	n, err := unix.Pread(a.schedstat, b[:], 0)
+	if err != nil {
+		return 0, os.NewSyscallError("read of /proc/PID/schedstat", err)
+	}
+	fields := bytes.Fields(b[:n])
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("unexpected /proc/PID/schedstat: %q", b[:n])
+	}
+	return strconv.ParseInt(string(fields[1]), 10, 64)
+}
+
+// runnable says whether the main thread wants a core now (proc_pid_stat(5):
+// "pid (comm) state ..."; comm may hold anything).
+func (a *account) runnable() (bool, error) {
 	var b [512]byte
 	n, err := unix.Pread(a.stat, b[:], 0)
 	if err != nil {
-		return 0, os.NewSyscallError("read of /proc/PID/stat", err)
+		return false, os.NewSyscallError("read of /proc/PID/stat", err)
 	}
-	// proc_pid_stat(5): "pid (comm) state ..."; comm may hold anything.
 	i := bytes.LastIndexByte(b[:n], ')')
-	if i < 0 || i+2 >= n || b[i+2] != 'R' {
-		return 0, nil
-	}
-	return max(tickNS-used, 0), nil
+	return i >= 0 && i+2 < n && b[i+2] == 'R', nil
 }
 
 // usage is a reading; two are subtracted.

@@ -144,7 +144,8 @@ type result struct {
 	ServerCPUns    int64   `json:"server_cpu_ns"`
 	ClientCPUns    int64   `json:"client_cpu_ns"`
 	Syscalls       int64   `json:"syscalls"`        // -1: not counted
-	StarvedSeconds float64 `json:"starved_seconds"` // of the whole run: server or generator had no core
+	RunSeconds     float64 `json:"run_seconds"`     // from the first connection to the last byte
+	StarvedSeconds float64 `json:"starved_seconds"` // of these: server or generator had no core
 	TotalBytes     uint64  `json:"total_bytes"`     // verified, warm-up and drain included
 }
 

@@ -246,6 +246,7 @@ func (s *session) endMeasuring() error {
 
 // report prints the result and says whether the run has failed.
 func (s *session) report() (failed bool, err error) {
+	s.result.RunSeconds = float64(s.clock()) / 1e9
 	s.result.StarvedSeconds = float64(s.starvedNS) / 1e9
 	if s.result.FirstError != "" {
 		fmt.Fprintln(os.Stderr, "load:", s.result.FirstError)
