@@ -1,6 +1,10 @@
 package uring
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // SyncCancel ends operations and returns once they have ended, unlike the
 // cancel operation, which only asks (IORING_REGISTER_SYNC_CANCEL, 6.0). Their
@@ -31,9 +35,13 @@ func (r *Ring) SyncCancel(fd int, userData uint64, byFD bool, all bool, timeoutN
 	if timeoutNS >= 0 {
 		reg.timeout = timespecOf(timeoutNS)
 	}
-	if _, err := r.register(registerSyncCancel, unsafe.Pointer(&reg), 1); err != nil {
+	_, err := r.register(registerSyncCancel, unsafe.Pointer(&reg), 1)
+	if err != nil && err != unix.ENOENT {
 		return err
 	}
-	_, err := r.Enter(0, 0, IORING_ENTER_GETEVENTS)
+	// What has ended just before, hence ENOENT, may hold its file as well.
+	if _, enterErr := r.Enter(0, 0, IORING_ENTER_GETEVENTS); enterErr != nil {
+		return enterErr
+	}
 	return err
 }

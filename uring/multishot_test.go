@@ -47,6 +47,25 @@ func ended(t *testing.T, cs []CQE, cancelled uint64, cancelRes int32) {
 	}
 }
 
+// TestCloseEndsNoOperation has a closed listener accept.
+func TestCloseEndsNoOperation(t *testing.T) {
+	r := newRing(t, anyCPU)
+	l, addr := listen(t)
+	s := r.NextSQE()
+	s.PrepAcceptMultishot(l, unix.SOCK_CLOEXEC)
+	s.SetUserData(1)
+	_, err := r.Enter(r.Publish(), 0, 0)
+	check(t, err)
+	check(t, unix.Close(l))
+	connectTo(t, addr)
+	c := awaitOne(t, r, 1)
+	if c.Res < 0 || !c.More() {
+		t.Fatalf("accept: %+v", c)
+	}
+	closeLater(t, int(c.Res))
+	cancelAll(t, r)
+}
+
 // TestPortIsFreeAfterSyncCancel binds the port of a listener again, at once.
 func TestPortIsFreeAfterSyncCancel(t *testing.T) {
 	r := newRing(t, anyCPU)

@@ -46,7 +46,7 @@ func TestShortSendWithoutWaitAll(t *testing.T) {
 	noMore(t, r)
 }
 
-// TestQuickSendUnderSQPoll has a CQE for every send, as the poller's thread runs at
+// TestSendUnderSQPoll has a CQE for every send, as the poller's thread runs at
 // any time.
 func TestSendUnderSQPoll(t *testing.T) {
 	r := newRing(t, Options{Entries: 4, SQPoll: true, SQPollIdleMS: 1, SQPollCPU: -1})
