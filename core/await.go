@@ -19,6 +19,13 @@ func (e *Engine) handOver(timeoutNS int64) {
 	e.ready.fillAll(e.driver)
 }
 
+// mustAttach is for what must be done now, in whatever thread.
+func (e *Engine) mustAttach() {
+	if err := e.Attach(); err != nil {
+		panic(fmt.Sprintf("kloop: %s driver in another thread: %v", e.driver.Name(), err))
+	}
+}
+
 // awaitEnd ends the operation with this token now, and gives take its completions,
 // all that exist. It goes on while armed says so.
 func (e *Engine) awaitEnd(token Token, armed func() bool, take func(done *Completion)) {

@@ -46,11 +46,7 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 	c.engine.markDirty(c)
 }
 
-// writable: a connection being closed still takes bytes behind a backlog, as asyncio's
-// transports do.
-func (c *Conn) writable() bool {
-	return !c.wantEOF && (c.closing == closeOpen || c.closing == closeGraceful && c.backlog)
-}
+func (c *Conn) writable() bool { return c.closing == closeOpen && !c.wantEOF }
 
 // WriteEOF shuts down the sending side once everything queued is sent.
 func (c *Conn) WriteEOF() {

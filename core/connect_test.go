@@ -11,7 +11,7 @@ import (
 
 // outcome is a ConnectHandler that remembers.
 type outcome struct {
-	t     *testing.T
+	t     testing.TB
 	calls int
 	err   error
 }
@@ -39,7 +39,7 @@ func (w *world) connect(at unix.Sockaddr) (*Connect, *outcome, int) {
 }
 
 // closedPort is an address that nobody listens on.
-func closedPort(t *testing.T) unix.Sockaddr {
+func closedPort(t testing.TB) unix.Sockaddr {
 	t.Helper()
 	fd, at := tcpListener(t)
 	closeFD(fd)
@@ -47,7 +47,7 @@ func closedPort(t *testing.T) unix.Sockaddr {
 }
 
 // deafPort is an address whose listener's queue is full, so that connects wait.
-func deafPort(t *testing.T) (at unix.Sockaddr, release func()) {
+func deafPort(t testing.TB) (at unix.Sockaddr, release func()) {
 	t.Helper()
 	listener, err := unix.Socket(unix.AF_INET, socketFlags, 0)
 	if err != nil {

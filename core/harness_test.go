@@ -16,7 +16,7 @@ const patience = 20 * time.Second
 
 // world is an engine under test, polled by the test itself.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	e        *Engine
 	driver   Driver
 	released map[uint64]int
@@ -38,7 +38,7 @@ func everyMode(t *testing.T, test func(w *world)) {
 	}
 }
 
-func newWorld(t *testing.T, options UringOptions) *world {
+func newWorld(t testing.TB, options UringOptions) *world {
 	t.Helper()
 	runtime.LockOSThread()
 	fds := openFDs(t)
@@ -50,7 +50,7 @@ func newWorld(t *testing.T, options UringOptions) *world {
 }
 
 // worldOf makes an engine that is closed, and looked at for leaks, after the test.
-func worldOf(t *testing.T, driver Driver, fds int) *world {
+func worldOf(t testing.TB, driver Driver, fds int) *world {
 	w := &world{t: t, driver: driver, released: map[uint64]int{}, fds: fds}
 	engine, err := NewEngine(driver, Options{Release: func(owner uint64) { w.released[owner]++ }})
 	if err != nil {
@@ -83,7 +83,7 @@ func (w *world) close() {
 }
 
 // openFDs counts the process's descriptors.
-func openFDs(t *testing.T) int {
+func openFDs(t testing.TB) int {
 	t.Helper()
 	names, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -127,7 +127,7 @@ func (w *world) write(c *Conn, p []byte) {
 
 // recorder is a handler that remembers, and checks that calls make sense.
 type recorder struct {
-	t       *testing.T
+	t       testing.TB
 	got     bytes.Buffer
 	size    int // bytes received; got may be left empty
 	eof     bool
@@ -202,7 +202,7 @@ func (w *world) conn() (*Conn, *recorder, int) {
 
 // tcpPair answers a non-blocking and a blocking socket, connected. The blocking one
 // is closed after the test, if it is not before.
-func tcpPair(t *testing.T) (ours, peer int) {
+func tcpPair(t testing.TB) (ours, peer int) {
 	t.Helper()
 	listener, at := tcpListener(t)
 	defer closeFD(listener)
@@ -215,7 +215,7 @@ func tcpPair(t *testing.T) (ours, peer int) {
 }
 
 // tcpListener listens on a free port of the loopback interface.
-func tcpListener(t *testing.T) (fd int, at unix.Sockaddr) {
+func tcpListener(t testing.TB) (fd int, at unix.Sockaddr) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -235,7 +235,7 @@ func tcpListener(t *testing.T) (fd int, at unix.Sockaddr) {
 }
 
 // peerOf connects a blocking socket.
-func peerOf(t *testing.T, at unix.Sockaddr) int {
+func peerOf(t testing.TB, at unix.Sockaddr) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -252,7 +252,7 @@ func peerOf(t *testing.T, at unix.Sockaddr) int {
 }
 
 // mustWrite writes all of p to a blocking socket.
-func mustWrite(t *testing.T, fd int, p []byte) {
+func mustWrite(t testing.TB, fd int, p []byte) {
 	t.Helper()
 	for len(p) > 0 {
 		n, err := unix.Write(fd, p)
@@ -265,7 +265,7 @@ func mustWrite(t *testing.T, fd int, p []byte) {
 }
 
 // mustRead reads n bytes, or fewer if the stream ends before.
-func mustRead(t *testing.T, fd, n int) []byte {
+func mustRead(t testing.TB, fd, n int) []byte {
 	t.Helper()
 	p := make([]byte, n)
 	got := 0
@@ -302,7 +302,7 @@ func pattern(seed, n int) []byte {
 }
 
 // reset closes a socket so that its peer gets ECONNRESET.
-func reset(t *testing.T, fd int) {
+func reset(t testing.TB, fd int) {
 	t.Helper()
 	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 		t.Fatal(err)

@@ -123,6 +123,9 @@ func (l *Listener) Close() {
 	}
 	e := l.engine
 	if l.armed {
+		e.mustAttach()
+	}
+	if l.armed {
 		e.awaitEnd(l.token(), func() bool { return l.armed }, func(done *Completion) {
 			l.armed = l.armed && done.More
 			l.discard(done)

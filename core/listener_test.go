@@ -9,7 +9,7 @@ import (
 
 // acceptor is an AcceptHandler that remembers.
 type acceptor struct {
-	t      *testing.T
+	t      testing.TB
 	fds    []int
 	errnos []syscall.Errno
 	over   bool

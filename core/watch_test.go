@@ -9,7 +9,7 @@ import (
 
 // watcher is a WatchHandler that remembers.
 type watcher struct {
-	t      *testing.T
+	t      testing.TB
 	ready  int
 	events uint32
 	over   bool
