@@ -253,6 +253,15 @@ cdef class LoopCore:
         if not handle._cancelled:
             self._push(handle)
 
+    def _run_now(self, handle):
+        """Runs a handle inside an event: what it reads must be gone before the next poll looks."""
+        if handle._cancelled:
+            return
+        if self._debug:
+            self._run_timed(handle)
+        else:
+            handle._run()
+
     def _add_callback_signalsafe(self, handle):
         if not handle._cancelled:
             self._push_foreign(handle)
@@ -466,12 +475,12 @@ cdef class LoopCore:
                 continue
             start = _monotonic()
             target = self._dispatch_one(event)
-            if self._debug:
+            if self._debug and target is not None:
                 self._warn_if_slow(target, _monotonic() - start)
         return 0
 
     cdef object _dispatch_one(self, kloop_event *event):
-        """Calls the event's object; answers that object."""
+        """Calls the event's object; answers that object, or None if it tells slowness itself."""
         cdef uint32_t kind = event.kind
         if kind == KLOOP_EV_PANIC:
             self._report_panic(event)
@@ -493,6 +502,7 @@ cdef class LoopCore:
             (<Listener>target)._on_accept_error(event.res)
         else:
             (<Operation>target)._on_event(kind, event.res)
+            return None
         return target
 
     cdef int _report_panic(self, kloop_event *event) except -1:

@@ -82,7 +82,11 @@ class RingSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined,mi
             watch.cancel()
 
     def _ready(self, fd: int, result: int) -> None:
-        """Schedules the handles of fd, as asyncio's _process_events does."""
+        """Runs the handles of fd.
+
+        At once, not in the next iteration: its poll would find what they have not read yet, and
+        call them a second time, when a blocking read waits forever.
+        """
         key = self._fd_to_key.get(fd)
         if key is None or self._loop is None:
             return
@@ -91,9 +95,10 @@ class RingSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined,mi
             result = select.POLLIN | select.POLLOUT
         reader, writer = key.data
         if result & ~select.POLLOUT and key.events & _READ and reader is not None:
-            self._loop._add_callback(reader)
-        if result & ~select.POLLIN and key.events & _WRITE and writer is not None:
-            self._loop._add_callback(writer)
+            self._loop._run_now(reader)
+        if (result & ~select.POLLIN and key.events & _WRITE and writer is not None
+                and self._loop is not None):    # the reader may have closed all
+            self._loop._run_now(writer)
 
 
 def _refuse_what_epoll_refuses(fd: int) -> None:
