@@ -67,6 +67,30 @@ def test_a_reader_is_called_again_while_it_does_not_read(loop, sockets):
     run(loop, main())
 
 
+def test_a_reader_is_not_called_without_anything_to_read(loop, sockets):
+    """Programs read from terminals with calls that block: one call too many would stop them."""
+    left, right = sockets
+
+    async def main():
+        received = []
+        waiting = []
+
+        def reader():
+            received.append(left.recv(100))     # raises BlockingIOError if there is nothing
+            waiting.pop().set_result(None)
+
+        loop.add_reader(left, reader)
+        for number in range(200):
+            waiting.append(loop.create_future())
+            right.send(b"%d" % number)
+            await waiting[0]
+            await turns(3)
+        assert received == [b"%d" % number for number in range(200)]
+        loop.remove_reader(left)
+
+    run(loop, main())
+
+
 def test_a_writer_is_called_while_there_is_room(loop, sockets):
     left, right = sockets
 
