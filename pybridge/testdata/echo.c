@@ -44,6 +44,9 @@ static void echo(struct kloop_shared *k, int sqpoll)
 
 	kloop_stats_refresh(k);
 	CHECK(k->stats.conns == 0 && k->stats.listeners == 0 && k->stats.owners_out == 0);
+	/* Under SQPOLL nothing enters the kernel but to sleep or to wake the poller. */
+	CHECK(!sqpoll || (k->stats.enters_submit == 0 &&
+		k->stats.enters == k->stats.enters_wait + k->stats.enters_wakeup));
 	CHECK(k->stats.bytes_received == 5 && k->stats.bytes_sent == 7 && k->stats.accepts == 1);
 }
 
