@@ -68,17 +68,13 @@ func TestSetupErrors(t *testing.T) {
 func TestSeccomp(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EPERM, unix.ENOSYS} {
 		type result struct{ install, available, create error }
-		results := make(chan result)
-		go func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-			var r result
+		var r result
+		inLostThread(func() {
 			if r.install = blockSetup(errno); r.install == nil {
 				r.available = Available()
 				_, r.create = New(anyCPU)
 			}
-			results <- r
-		}()
-		r := <-results
+		})
 		check(t, r.install)
 		for _, err := range []error{r.available, r.create} {
 			var u *UnavailableError
@@ -89,6 +85,23 @@ func TestSeccomp(t *testing.T) {
 		}
 	}
 	check(t, Available()) // other threads are not touched
+}
+
+// inLostThread runs do in a thread that ends with it and is not the process's first,
+// which /proc/self stands for.
+func inLostThread(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked
+		if unix.Gettid() == unix.Getpid() {
+			inLostThread(do) // elsewhere, as this thread is taken
+			runtime.UnlockOSThread()
+			return
+		}
+		do()
+	}()
+	<-done
 }
 
 // blockSetup has io_uring_setup answer errno in the calling thread.

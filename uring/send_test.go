@@ -202,3 +202,30 @@ func TestSendMsgNow(t *testing.T) {
 		t.Errorf("after shutdown: %v, want EPIPE", err)
 	}
 }
+
+// TestSendMsgNowLeavesNoGaps sends while the peer reads, so that room appears
+// between the system calls of one SendMsgNow: it must have stopped at a short one.
+func TestSendMsgNowLeavesNoGaps(t *testing.T) {
+	a, b := unixPair(t)
+	const total, part = 64 << 20, 32 << 10
+	p := pattern(total)
+	got := make(chan []byte, 1)
+	go func() { got <- readAll(t, b, total) }()
+	poll := []unix.PollFd{{Fd: int32(a), Events: unix.POLLOUT}}
+	parts := make([][]byte, 0, 2*sendNowParts)
+	for sent := 0; sent < total; {
+		parts = parts[:0]
+		for at := sent; at < total && len(parts) < cap(parts); at += part {
+			parts = append(parts, p[at:min(at+part, total)])
+		}
+		n, err := SendMsgNow(a, parts, 0)
+		if err == unix.EAGAIN {
+			_, err = unix.Poll(poll, -1)
+		}
+		if err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+		sent += n
+	}
+	same(t, <-got, p)
+}
