@@ -61,7 +61,7 @@ cdef inline int _write(StreamCore s, object data) except -1:
     size = PyBytes_GET_SIZE(data)
     if size == 0:
         return 0
-    if s.conn_lost or s.core_closed or (s.closing and not s.backlogged):
+    if s.conn_lost or s.core_closed or s.close_sent:
         return _write_lost(s)
     _queue_bytes(s, data, size)
     return _after_queueing(s)
@@ -89,7 +89,7 @@ cdef int _writelines(StreamCore s, object lines) except -1:
         raise RuntimeError('unable to writelines; sendfile is in progress')
     if not parts:
         return 0
-    if s.conn_lost or s.core_closed or (s.closing and not s.backlogged):
+    if s.conn_lost or s.core_closed or s.close_sent:
         return _write_lost(s)
     for data in parts:
         if PyBytes_GET_SIZE(data):
@@ -134,7 +134,10 @@ cdef int _on_sent(StreamCore s, uint64_t size, int drained) except -1:
         s.backlog = 0
         if s.empty_waiter is not None and not s.empty_waiter.done():
             s.empty_waiter.set_result(None)
-    return _maybe_resume_protocol(s)
+    _maybe_resume_protocol(s)
+    if s.closing and not s.backlogged and not s.close_sent and not s.conn_lost:
+        return s._close_core()
+    return 0
 
 
 cdef int _maybe_pause_protocol(StreamCore s) except -1:

@@ -159,7 +159,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         listener = self._serving.pop(sock.fileno(), None)
         if listener is not None:
             listener.close()
-        sock.close()
+        super()._stop_serving(sock)  # closes it, and unlinks a unix socket where Python does
 
 
 def _fileno(fileobj: Any) -> int:

@@ -42,6 +42,7 @@ cdef class StreamCore:
     cdef bint backlogged                # the kernel refused bytes, and SENT events count them down
     cdef bint protocol_paused
     cdef bint core_closed               # no operation is left on fd
+    cdef bint close_sent                # KLOOP_CMD_CLOSE
     cdef bint lost_called
     cdef uint64_t backlog               # bytes
     cdef uint64_t unsent                # bytes written in this turn
@@ -262,11 +263,18 @@ cdef class StreamCore:
         self.pending = None
         if self.core_closed:
             return self._schedule_lost(None)
+        if self.backlogged:
+            # The protocol may add to a backlog until it is sent: resume_writing() is still to come.
+            if not self.paused:
+                self.loop._command(KLOOP_CMD_READ_PAUSE, self.id)
+            return 0
+        return self._close_core()
+
+    cdef int _close_core(self) except -1:
+        self.close_sent = True
         self.loop._command(KLOOP_CMD_CLOSE, self.id)
         # With bytes under way connection_lost waits for CLOSED, which says whether they were sent.
-        if not self.backlogged and _unsent_of(self) == 0:
-            self._schedule_lost(None)
-        return 0
+        return 0 if _unsent_of(self) else self._schedule_lost(None)
 
     cdef int _force_close(self, object exc) except -1:
         if self.conn_lost:
