@@ -31,6 +31,8 @@ def new_event_loop(**options: Any) -> Loop:
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **options: Any) -> _T:
     """As asyncio.run(), on a kloop loop made with these options."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError('kloop.run() cannot be called from a running event loop')
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=lambda: Loop(**options)) as runner:
             return runner.run(main)
@@ -41,8 +43,6 @@ def _run_before_runners(main: Coroutine[Any, Any, _T], debug: bool | None,
                         options: dict[str, Any]) -> _T:
     """For Python 3.10, which has asyncio.run() but no Runner."""
     from asyncio import coroutines, events, runners
-    if events._get_running_loop() is not None:
-        raise RuntimeError('kloop.run() cannot be called from a running event loop')
     if not coroutines.iscoroutine(main):
         raise ValueError(f'a coroutine was expected, got {main!r}')
     loop = Loop(**options)

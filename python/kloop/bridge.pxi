@@ -121,6 +121,7 @@ cdef extern from *:
         void (*stats_refresh)(kloop_shared *) noexcept nogil
     kloop_library kloop_lib
     int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil
+    void kloop_library_restore() nogil
     void kloop_set_sleeping(kloop_shared *, uint32_t) nogil
     bint kloop_is_sleeping(kloop_shared *) nogil
     size_t kloop_load_size(const size_t *) nogil
@@ -156,7 +157,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 cdef int _load_library() except -1:
-    """Loads the Go core once in each process, when the first loop is made."""
+    """Loads the Go core once in each process, when the first loop is made; answers whether it did."""
     global _loaded_in
     cdef char reason[REASON_SIZE]
     cdef bytes path
@@ -173,7 +174,7 @@ cdef int _load_library() except -1:
                 f'kloop: cannot load the Go core: {reason.decode(errors="replace")}; '
                 f'reinstall kloop-go for this platform')
         _loaded_in = os.getpid()
-    return 0
+    return 1
 
 
 cdef inline double _monotonic() noexcept nogil:

@@ -3,7 +3,9 @@
  *
  * A Go runtime changes the process it is loaded into: it raises the soft limit of
  * open files to the hard one (programs that use select(2) break), SIGPIPE is no
- * longer ignored, and a SIGURG handler is replaced. All three are put back.
+ * longer ignored, and a SIGURG handler is replaced. All three are put back, after the
+ * first call into Go: the runtime starts on a thread of its own, which dlopen(3) does not
+ * wait for but calls do.
  *
  * A Go runtime doesn't survive fork(2): its threads are gone in the child. A child
  * therefore loads a second copy of the library, with a fresh runtime, from a memfd;
@@ -119,6 +121,29 @@ static int kloop_library_symbols(void *library, char *reason, size_t size)
 	return 0;
 }
 
+/* What the runtime changes, as it was before. */
+static struct {
+	int have_files;
+	struct rlimit files;
+	struct sigaction pipe_action, urg_action;
+} kloop_before;
+
+static void kloop_library_save(void)
+{
+	kloop_before.have_files = getrlimit(RLIMIT_NOFILE, &kloop_before.files) == 0;
+	sigaction(SIGPIPE, NULL, &kloop_before.pipe_action);
+	sigaction(SIGURG, NULL, &kloop_before.urg_action);
+}
+
+/* To be called once a first call into Go has returned. */
+static void kloop_library_restore(void)
+{
+	if (kloop_before.have_files)
+		setrlimit(RLIMIT_NOFILE, &kloop_before.files);
+	sigaction(SIGPIPE, &kloop_before.pipe_action, NULL);
+	sigaction(SIGURG, &kloop_before.urg_action, NULL);
+}
+
 /* Loads the library at path, or with copy a second instance of it. Answers 0, or -1
  * with the cause in reason. */
 static int kloop_library_load(const char *path, int copy, char *reason, size_t size)
@@ -135,21 +160,15 @@ static int kloop_library_load(const char *path, int copy, char *reason, size_t s
 		snprintf(copied, sizeof(copied), "/proc/%d/fd/%d", (int)getpid(), fd);
 		path = copied;
 	}
-	struct rlimit files;
-	struct sigaction pipe_action, urg_action;
-	int have_files = getrlimit(RLIMIT_NOFILE, &files) == 0;
-	sigaction(SIGPIPE, NULL, &pipe_action);
-	sigaction(SIGURG, NULL, &urg_action);
+	kloop_library_save();
 	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (!library)
 		snprintf(reason, size, "%s", dlerror());
 	if (fd >= 0)
 		close(fd);
 	int result = library ? kloop_library_symbols(library, reason, size) : -1;
-	if (have_files)
-		setrlimit(RLIMIT_NOFILE, &files);
-	sigaction(SIGPIPE, &pipe_action, NULL);
-	sigaction(SIGURG, &urg_action, NULL);
+	if (result < 0)
+		kloop_library_restore();
 	return result;
 }
 

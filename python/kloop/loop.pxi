@@ -67,7 +67,7 @@ cdef class LoopCore:
         cdef kloop_options options
         cdef char reason[REASON_SIZE]
         cdef int result
-        _load_library()
+        cdef int loaded = _load_library()
         memset_options(&options)
         options.abi = KLOOP_ABI
         options.sqpoll = 1 if sqpoll else 0
@@ -81,6 +81,8 @@ cdef class LoopCore:
         reason[0] = 0
         with nogil:
             result = kloop_lib.open(&options, &self.k, reason, REASON_SIZE)
+            if loaded:
+                kloop_library_restore()
         if result < 0:
             self.k = NULL
             text = reason.decode(errors='replace') or os.strerror(-result)
