@@ -90,8 +90,15 @@ class BufferedRecorder(asyncio.BufferedProtocol):
 class Echo(asyncio.Protocol):
     """Sends back what comes; stops reading while its own answers pile up."""
 
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+
     def connection_made(self, transport):
         self.transport = transport
+
+    def connection_lost(self, exc):
+        if not self.lost.done():
+            self.lost.set_result(exc)
 
     def data_received(self, data):
         self.transport.write(data)
