@@ -15,8 +15,8 @@ import (
 type UringOptions struct {
 	Entries      uint32 // of the submission queue; 0: 1024
 	CQEntries    uint32 // of the completion queue; 0: four times Entries
-	Buffers      uint32 // receive buffers, a power of two; 0: 64
-	BufferSize   uint32 // bytes of each; 0: 64 KiB
+	Buffers      uint32 // receive buffers at most, a power of two; 0: 256
+	BufferSize   uint32 // bytes of each; 0: 128 KiB
 	SQPoll       bool   // a kernel thread submits
 	SQPollIdleMS uint32 // how long it looks for work before it sleeps; 0: the kernel's default
 	SQPollCPU    int    // CPU that it is bound to; -1: any
@@ -24,8 +24,8 @@ type UringOptions struct {
 
 const (
 	entriesDefault    = 1024
-	buffersDefault    = 64
-	bufferSizeDefault = 64 << 10
+	buffersDefault    = 256
+	bufferSizeDefault = 128 << 10
 	bufferGroup       = 0
 	// submitTries bounds how often a full submission queue is handed over before
 	// the ring counts as broken: each try takes entries or drains completions.
@@ -282,6 +282,9 @@ func (d *UringDriver) reapRing(dst []Completion) int {
 // completion translates the kernel's form.
 func (d *UringDriver) completion(cqe uring.CQE) Completion {
 	d.stats.Completions++
+	if cqe.Res == -int32(syscall.ENOBUFS) {
+		d.buffers.grow()
+	}
 	done := Completion{Token: Token(cqe.UserData), Res: cqe.Res, More: cqe.More()}
 	if id, ok := cqe.Buffer(); ok {
 		d.stats.BuffersOut++

@@ -9,20 +9,36 @@ const (
 	bufferEpochMax   = 1<<16 - 1
 )
 
+// buffersAtFirst is how many receive buffers the kernel gets at first. It fills them in
+// turn, so that few buffers stay in the cache; when a receive finds none, their number
+// doubles.
+const buffersAtFirst = 32
+
 // bufferSet is the receive buffers of one ring.
 type bufferSet struct {
 	ring  *uring.BufRing
 	epoch uint32
 	out   int  // buffers not in the kernel's hands
-	added bool // buffers were given back since the last publish
+	given uint32
+	count uint32
+	added bool // buffers were given since the last publish
 }
 
 func newBufferSet(ring *uring.Ring, epoch, count, size uint32) (*bufferSet, error) {
-	buffers, err := ring.NewBufRing(bufferGroup, count, size, false)
+	given := min(count, buffersAtFirst)
+	buffers, err := ring.NewBufRingPart(bufferGroup, count, size, given, false)
 	if err != nil {
 		return nil, err
 	}
-	return &bufferSet{ring: buffers, epoch: epoch}, nil
+	return &bufferSet{ring: buffers, epoch: epoch, given: given, count: count}, nil
+}
+
+// grow gives the kernel as many buffers again as it has been given, up to all.
+func (b *bufferSet) grow() {
+	for end := min(2*b.given, b.count); b.given < end; b.given++ {
+		b.ring.Add(uint16(b.given))
+		b.added = true
+	}
 }
 
 func (b *bufferSet) owns(id BufferID) bool { return uint32(id)>>bufferEpochShift == b.epoch }

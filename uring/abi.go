@@ -38,11 +38,10 @@ const (
 
 // Flags of io_uring_enter(2).
 const (
-	IORING_ENTER_GETEVENTS       = 1 << 0 // 5.1
-	IORING_ENTER_SQ_WAKEUP       = 1 << 1 // 5.1
-	IORING_ENTER_SQ_WAIT         = 1 << 2 // 5.10
-	IORING_ENTER_EXT_ARG         = 1 << 3 // 5.11
-	IORING_ENTER_REGISTERED_RING = 1 << 4 // 5.18
+	IORING_ENTER_GETEVENTS = 1 << 0 // 5.1
+	IORING_ENTER_SQ_WAKEUP = 1 << 1 // 5.1
+	IORING_ENTER_SQ_WAIT   = 1 << 2 // 5.10
+	IORING_ENTER_EXT_ARG   = 1 << 3 // 5.11
 )
 
 // Flags of an SQE: io_uring_enter(2), field flags.
@@ -58,7 +57,7 @@ const (
 // Flags of a CQE. The upper half of the flags is the buffer's id when
 // IORING_CQE_F_BUFFER is set.
 const (
-	IORING_CQE_F_BUFFER        = 1 << 0 // 5.7: CQE.BufferID is valid
+	IORING_CQE_F_BUFFER        = 1 << 0 // 5.7: CQE.Buffer is valid
 	IORING_CQE_F_MORE          = 1 << 1 // 5.13: more CQEs of this SQE will follow
 	IORING_CQE_F_SOCK_NONEMPTY = 1 << 2 // 5.19: the socket held more when the receive ended
 	IORING_CQE_F_BUF_MORE      = 1 << 4 // 6.12: the kernel goes on filling this buffer
@@ -105,14 +104,11 @@ const (
 
 // Operations of io_uring_register(2) and its flags.
 const (
-	registerEnableRings     = 12 // 5.10
-	registerRingFDs         = 20 // 5.18
-	unregisterRingFDs       = 21 // 5.18
-	registerPbufRing        = 22 // 5.19
-	unregisterPbufRing      = 23 // 5.19
-	registerSyncCancel      = 24 // 6.0
-	pbufRingIncremental     = 2  // IOU_PBUF_RING_INC, 6.12
-	registerRingFDAnyOffset = 1<<32 - 1
+	registerEnableRings = 12 // 5.10
+	registerPbufRing    = 22 // 5.19
+	unregisterPbufRing  = 23 // 5.19
+	registerSyncCancel  = 24 // 6.0
+	pbufRingIncremental = 2  // IOU_PBUF_RING_INC, 6.12
 )
 
 // Offsets of the ring's regions for mmap(2).
@@ -196,13 +192,6 @@ type syncCancelReg struct {
 	_       [4]uint64
 }
 
-// rsrcUpdate is struct io_uring_rsrc_update.
-type rsrcUpdate struct {
-	offset uint32
-	_      uint32
-	data   uint64
-}
-
 // The kernel fixes these sizes: a difference stops the build with a constant
 // that overflows or an index out of range.
 var (
@@ -213,5 +202,4 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(bufReg{})-40]
 	_ = [1]struct{}{}[unsafe.Sizeof(bufEntry{})-16]
 	_ = [1]struct{}{}[unsafe.Sizeof(syncCancelReg{})-64]
-	_ = [1]struct{}{}[unsafe.Sizeof(rsrcUpdate{})-16]
 )

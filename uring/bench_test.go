@@ -6,26 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkNop is the cost of a round through the kernel with one operation; its
-// variants differ in how they enter.
+// BenchmarkNop is the cost of a round through the kernel with one operation, as a
+// raw system call and through Go's scheduler. (Entering by a registered ring fd
+// saved 8 to 16 ns of 170, which is not worth a ring that outlives its Close.)
 func BenchmarkNop(b *testing.B) {
 	for _, c := range []struct {
-		name     string
-		register bool
-		enter    func(r *Ring) error
-	}{
-		{"Enter", false, enterRaw},
-		{"Enter registered", true, enterRaw},
-		{"EnterWait", false, enterWait},
-		{"EnterWait registered", true, enterWait},
-	} {
+		name  string
+		enter func(r *Ring) error
+	}{{"Enter", enterRaw}, {"EnterWait", enterWait}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRing(b, anyCPU)
-			if c.register {
-				_, err := r.RegisterRing()
-				check(b, err)
-				defer func() { check(b, r.UnregisterRing()) }()
-			}
 			out := make([]CQE, 16)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -48,6 +48,13 @@ const (
 // when the kernel has no buffer rings or no incremental ones; unix.EINVAL for bad
 // numbers; unix.ENOMEM.
 func (r *Ring) NewBufRing(group uint16, count, size uint32, incremental bool) (*BufRing, error) {
+	return r.NewBufRingPart(group, count, size, count, incremental)
+}
+
+// NewBufRingPart is NewBufRing for a ring of which only the buffers from 0 to
+// given-1 are given to the kernel at first. The others follow with Add. Memory of
+// buffers that were never given is never touched.
+func (r *Ring) NewBufRingPart(group uint16, count, size, given uint32, incremental bool) (*BufRing, error) {
 	if r.fd < 0 {
 		return nil, ErrClosed
 	}
@@ -70,7 +77,7 @@ func (r *Ring) NewBufRing(group uint16, count, size uint32, incremental bool) (*
 		}
 		return nil, fmt.Errorf("uring: register buffer ring: %w", err)
 	}
-	for id := range count {
+	for id := range min(given, count) {
 		b.Add(uint16(id))
 	}
 	b.Publish()

@@ -2,6 +2,7 @@ package uring
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"unsafe"
 
@@ -129,8 +130,8 @@ func TestBufRingErrors(t *testing.T) {
 		"negative length":   func() { b.Bytes(0, 0, -1) },
 		"add of no buffer":  func() { b.Add(4) },
 		"no such address":   func() { b.Addr(4) },
-		"offset overflows":  func() { b.Bytes(0, 1<<62, 1<<62) },
-		"both sum to minus": func() { b.Bytes(0, 1<<63-1, 1) },
+		"offset overflows":  func() { b.Bytes(0, math.MaxInt/2+1, math.MaxInt/2+1) },
+		"both sum to minus": func() { b.Bytes(0, math.MaxInt, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -1,7 +1,6 @@
 package uring
 
 import (
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +29,7 @@ func (r *Ring) Enter(toSubmit, minComplete uint32, flags uint32) (int, error) {
 	if r.fd < 0 {
 		return 0, ErrClosed
 	}
-	fd, flags := r.enterFD(flags)
-	n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, fd,
+	n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd),
 		uintptr(toSubmit), uintptr(minComplete), uintptr(flags), 0, 0)
 	if errno != 0 {
 		return 0, errno
@@ -51,7 +49,7 @@ func (r *Ring) EnterWait(toSubmit, minComplete uint32, flags uint32, timeoutNS i
 	if r.fd < 0 {
 		return 0, ErrClosed
 	}
-	fd, flags := r.enterFD(flags | IORING_ENTER_GETEVENTS)
+	flags |= IORING_ENTER_GETEVENTS
 	var arg unsafe.Pointer
 	var size uintptr
 	if timeoutNS >= 0 {
@@ -60,49 +58,10 @@ func (r *Ring) EnterWait(toSubmit, minComplete uint32, flags uint32, timeoutNS i
 		arg, size = unsafe.Pointer(&r.wait.arg), unsafe.Sizeof(r.wait.arg)
 		flags |= IORING_ENTER_EXT_ARG
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, fd,
+	n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd),
 		uintptr(toSubmit), uintptr(minComplete), uintptr(flags), uintptr(arg), size)
 	if errno != 0 {
 		return 0, errno
 	}
 	return int(n), nil
-}
-
-// enterFD answers what stands for the ring in io_uring_enter(2).
-func (r *Ring) enterFD(flags uint32) (uintptr, uint32) {
-	if r.registered != 0 {
-		return uintptr(r.registered - 1), flags | IORING_ENTER_REGISTERED_RING
-	}
-	return uintptr(r.fd), flags
-}
-
-// RegisterRing makes the kernel hold the ring in a table of the calling thread,
-// so that entering it need not look up the fd (IORING_REGISTER_RING_FDS, 5.18).
-// It answers the index in that table, for hosts that enter on their own.
-//
-// From then on only this thread may enter, and the table holds a reference: the
-// ring outlives Close until UnregisterRing, or the thread's end.
-func (r *Ring) RegisterRing() (index int, err error) {
-	if r.registered != 0 {
-		return r.registered - 1, nil
-	}
-	update := rsrcUpdate{offset: registerRingFDAnyOffset, data: uint64(r.fd)}
-	if _, err := r.register(registerRingFDs, unsafe.Pointer(&update), 1); err != nil {
-		return 0, fmt.Errorf("uring: register ring fd: %w", err)
-	}
-	r.registered = int(update.offset) + 1
-	return int(update.offset), nil
-}
-
-// UnregisterRing undoes RegisterRing, in the same thread.
-func (r *Ring) UnregisterRing() error {
-	if r.registered == 0 {
-		return nil
-	}
-	update := rsrcUpdate{offset: uint32(r.registered - 1)}
-	if _, err := r.register(unregisterRingFDs, unsafe.Pointer(&update), 1); err != nil {
-		return fmt.Errorf("uring: unregister ring fd: %w", err)
-	}
-	r.registered = 0
-	return nil
 }

@@ -170,27 +170,3 @@ func TestSQPollFromAnyThread(t *testing.T) {
 	}
 	eventually(t, "four completions", func() bool { return r.CQReady() == 4 })
 }
-
-func TestRegisteredRing(t *testing.T) {
-	r := newRing(t, anyCPU)
-	index, err := r.RegisterRing()
-	check(t, err)
-	again, err := r.RegisterRing()
-	if err != nil || again != index {
-		t.Errorf("registered twice: %d, %v; want %d", again, err, index)
-	}
-	noMore(t, r)
-	// A host that enters by the index, without the fd.
-	r.NextSQE().PrepNop()
-	n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(index), uintptr(r.Publish()), 0, IORING_ENTER_REGISTERED_RING, 0, 0)
-	if errno != 0 || n != 1 {
-		t.Errorf("enter by index: %d, %v", n, errno)
-	}
-	await(t, r, 1)
-	check(t, r.UnregisterRing())
-	check(t, r.UnregisterRing())
-	noMore(t, r)
-	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(index), 0, 0, IORING_ENTER_REGISTERED_RING, 0, 0); errno != unix.EBADF && errno != unix.EINVAL {
-		t.Errorf("enter by index after UnregisterRing: %v, want an error", errno)
-	}
-}

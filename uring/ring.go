@@ -29,10 +29,6 @@ type Ring struct {
 	cq       completionQueue
 	wait     waitArg
 
-	// registered is the ring's index in the thread that called RegisterRing,
-	// plus one; 0: none.
-	registered int
-
 	rings region
 	sqes  region
 }

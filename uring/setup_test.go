@@ -180,8 +180,7 @@ func TestClose(t *testing.T) {
 	_, enterErr := r.Enter(0, 0, 0)
 	_, waitErr := r.EnterWait(0, 0, 0, 0)
 	_, bufErr := r.NewBufRing(1, 4, 4096, false)
-	_, registerErr := r.RegisterRing()
-	for _, err := range []error{enterErr, waitErr, bufErr, registerErr, r.Enable(), r.SyncCancel(-1, 0, false, false, 0)} {
+	for _, err := range []error{enterErr, waitErr, bufErr, r.Enable(), r.SyncCancel(-1, 0, false, false, 0)} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("on a closed ring: %v, want ErrClosed", err)
 		}
