@@ -19,12 +19,11 @@ type waitArg struct {
 // minComplete > 0 it would hold the processor, a P, of every goroutine behind
 // this one.
 //
-// Errors are bare unix.Errno values (comparable, and made without allocating):
-// EAGAIN (no memory
-// for a request; try again), EBUSY (the CQ overflowed; reap first), EEXIST
-// (another thread than the one that may submit), EBADFD (the ring is not
-// enabled), EINTR, EOWNERDEAD (the SQPOLL thread has died). ErrClosed after
-// Close.
+// Errors are bare unix.Errno values, comparable and made without allocating:
+// EAGAIN (no memory for a request; try again), EBUSY (the CQ overflowed; reap
+// first), EEXIST (another thread than the one that may submit), EBADFD (the ring
+// is not enabled), EINTR, EOWNERDEAD (the SQPOLL thread has died). ErrClosed
+// after Close.
 func (r *Ring) Enter(toSubmit, minComplete uint32, flags uint32) (int, error) {
 	if r.fd < 0 {
 		return 0, ErrClosed
