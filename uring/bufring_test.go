@@ -78,6 +78,31 @@ func TestBufRingKeepsOrder(t *testing.T) {
 	}
 }
 
+// TestBufRingGivenInPart receives with the buffers given at first, and goes on with
+// one added when they have run out.
+func TestBufRingGivenInPart(t *testing.T) {
+	r := newRing(t, anyCPU)
+	b, err := r.NewBufRingPart(testGroup, 4, 8, 2, false)
+	check(t, err)
+	defer func() { check(t, b.Close()) }()
+	rx, tx := unixPair(t)
+	p := pattern(24)
+	write(t, tx, p)
+	r.NextSQE().PrepRecvMultishot(rx, testGroup)
+	cs := await(t, r, 3)
+	if cs[0].Res != 8 || cs[1].Res != 8 || cs[2].Res != -int32(unix.ENOBUFS) {
+		t.Fatalf("two buffers: %+v", cs)
+	}
+	b.Recycle(3)
+	r.NextSQE().PrepRecvMultishot(rx, testGroup)
+	c := await(t, r, 1)[0]
+	if id, _ := c.Buffer(); id != 3 || c.Res != 8 {
+		t.Fatalf("the buffer added: %d, %+v", id, c)
+	}
+	same(t, b.Bytes(3, 0, 8), p[16:])
+	cancelAll(t, r)
+}
+
 func TestIncrementalBuffers(t *testing.T) {
 	if err := Have(FeatureIncrementalBuffers); err != nil {
 		t.Skip(err)
