@@ -15,6 +15,7 @@ type scripted struct {
 	waits    []error // answers of the next waits
 	silent   bool
 	settled  bool
+	moved    bool // answer of the next Attach
 	nextFree BufferID
 }
 
@@ -41,11 +42,15 @@ func (d *scripted) Reap(dst []Completion) int {
 	d.done = d.done[n:]
 	return n
 }
-func (d *scripted) Ready() bool              { return len(d.done) > 0 }
-func (d *scripted) Silent() bool             { return d.silent }
-func (d *scripted) Settled() bool            { return d.settled && len(d.done) == 0 }
-func (d *scripted) Recycle(id BufferID)      { d.recycled = append(d.recycled, id) }
-func (d *scripted) Attach() (bool, error)    { return false, nil }
+func (d *scripted) Ready() bool         { return len(d.done) > 0 }
+func (d *scripted) Silent() bool        { return d.silent }
+func (d *scripted) Settled() bool       { return d.settled && len(d.done) == 0 }
+func (d *scripted) Recycle(id BufferID) { d.recycled = append(d.recycled, id) }
+func (d *scripted) Attach() (bool, error) {
+	moved := d.moved
+	d.moved = false
+	return moved, nil
+}
 func (d *scripted) Stats() DriverStats       { return DriverStats{} }
 func (d *scripted) Close() error             { return nil }
 func (d *scripted) SyncCancel(t Token) error { d.finish(t); return nil }
@@ -330,6 +335,41 @@ func TestABrokenDriverIsAnError(t *testing.T) {
 	d.waits = []error{syscall.EBADF}
 	if err := w.e.Poll(0); err != syscall.EBADF {
 		t.Errorf("Poll answers %v", err)
+	}
+}
+
+func TestCompletionsOfAnOldRingChangeNoStateOfTheNew(t *testing.T) {
+	w, d, c, r := script(t)
+	d.data(c, "old", true)
+	d.data(c, " ring", false)
+	d.fail(OpReceive, c, syscall.ECANCELED)
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		w.poll(0)
+	}
+	if got := d.take(OpReceive); len(got) != 1 {
+		t.Errorf("%d receives armed in the new ring, not 1", len(got))
+	}
+	if r.got.String() != "old ring" {
+		t.Errorf("got %q", r.got.String())
+	}
+}
+
+func TestASendThatWentWithItsRingEndsTheConnection(t *testing.T) {
+	w, d, c, r := script(t)
+	w.write(c, []byte("who knows"))
+	d.settled = false
+	w.e.Flush()
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	if !r.closed || r.err == nil || r.err.Op != "write" || w.released[1] != 1 {
+		t.Errorf("closed %v with %v, released %v", r.closed, r.err, w.released)
 	}
 }
 
