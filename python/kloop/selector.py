@@ -7,7 +7,8 @@ import os
 import select
 import selectors
 import stat
-from typing import TYPE_CHECKING, Any, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .loop import Loop
