@@ -69,11 +69,7 @@ NEVER = [
            "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy", since=(3, 13)),
 ]
 
-# What a later milestone is to bring.
-NOT_YET = [
-    *_each(Kind.NOT_YET, "Unix sockets: Server.close() removes the path",
-           "test_server.UnixServerCleanupTests.test_unix_server_addr_cleanup",
-           "test_server.UnixServerCleanupTests.test_unix_server_sock_cleanup", since=(3, 13)),
-]
+# What a later milestone is to bring; empty as long as nothing that is applicable fails.
+NOT_YET = []
 
 EXCLUSIONS = NEVER + NOT_YET
