@@ -1,7 +1,8 @@
 package core
 
-// chunkSize is the size in bytes of the buffers into which Conn.Write copies.
-// One receive buffer's worth: an echo then is one part.
+// chunkSize is the size in bytes of the buffers into which Conn.Write copies: large
+// enough that a send has few parts, small enough that a thousand connections with
+// a little to send each don't need much.
 const chunkSize = 64 << 10
 
 // chunksKept bounds the free chunks an engine holds on to.
