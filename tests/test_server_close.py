@@ -200,3 +200,22 @@ def test_abort_clients(loop):
         peer.close()
 
     run(loop, main())
+
+
+def leave():
+    raise SystemExit("leaving with events that were not dispatched")
+
+
+def test_connections_accepted_and_never_delivered_are_closed_with_the_loop(loop):
+    server = run(loop, loop.create_server(Recorder, "127.0.0.1", 0))
+    run(loop, asyncio.sleep(0))         # the accept is armed
+    peers = [connected(address_of(server)) for _ in range(3)]
+    loop.call_soon(leave)
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    assert loop.stats()["accepts"] == 3, "the poll before leave() found them"
+    server.close()
+    loop.close()
+    for peer in peers:
+        assert read_all(peer) == b""
+        peer.close()

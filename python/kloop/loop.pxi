@@ -112,6 +112,9 @@ cdef class LoopCore:
             Py_DECREF(<object>item)
         pthread_mutex_unlock(&self.foreign_lock)
         _heap_free(&self.timers)
+        for kind, res, _, _, _ in self.stashed:
+            if kind == KLOOP_EV_ACCEPTED:
+                posix_close(res)
         self.stashed.clear()
         self.retired.clear()
         self.operations.clear()
