@@ -74,7 +74,7 @@ def joined(function, *args):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(LIMIT_S)
-    assert outcome, f'{function!r} has not ended after {LIMIT_S} s'
+    assert outcome, f"{function!r} has not ended after {LIMIT_S} s"
     succeeded, value = outcome[0]
     if not succeeded:
         raise value

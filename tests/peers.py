@@ -27,14 +27,14 @@ def listening(family=socket.AF_INET, backlog=100):
     """A listening socket on a free port of the loopback address."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(LIMIT_S)
-    sock.bind(('::1' if family == socket.AF_INET6 else '127.0.0.1', 0))
+    sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
     sock.listen(backlog)
     return sock
 
 
 def connected(address, receive_buffer=None):
     """A socket connected to address; a small receive_buffer (bytes) makes it a slow reader."""
-    sock = socket.socket(socket.AF_INET6 if ':' in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     sock.settimeout(LIMIT_S)
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -58,7 +58,7 @@ def pair(family=socket.AF_INET, receive_buffer=None):
 def refused_address():
     """An address of the loopback interface at which nobody listens."""
     with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
+        sock.bind(("127.0.0.1", 0))
         return sock.getsockname()
 
 
@@ -78,7 +78,7 @@ class Stalled:
             poll.register(filler, select.POLLOUT)
             if not poll.poll(STALLED_MS):
                 return self
-        raise AssertionError('the kernel still completes connects')
+        raise AssertionError("the kernel still completes connects")
 
     def __exit__(self, *exc):
         for sock in (*self.fillers, self.listener):
@@ -94,7 +94,7 @@ def read_exactly(sock, size):
             break
         parts.append(data)
         size -= len(data)
-    return b''.join(parts)
+    return b"".join(parts)
 
 
 def read_all(sock):
@@ -102,12 +102,12 @@ def read_all(sock):
     parts = []
     while data := sock.recv(READ_SIZE):
         parts.append(data)
-    return b''.join(parts)
+    return b"".join(parts)
 
 
 def reset(sock):
     """Closes with a TCP reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
@@ -122,7 +122,7 @@ def unacknowledged(fd):
 
 
 def _queue_size(fd, request):
-    size = array.array('i', [0])
+    size = array.array("i", [0])
     fcntl.ioctl(fd, request, size)
     return size[0]
 
@@ -130,4 +130,4 @@ def _queue_size(fd, request):
 def wait_readable(sock):
     """Returns when sock has something to read; fails after the time limit."""
     ready, _, _ = select.select([sock], [], [], LIMIT_S)
-    assert ready, 'nothing has come'
+    assert ready, "nothing has come"

@@ -41,25 +41,25 @@ class Recorder(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.note('connection_made')
+        self.note("connection_made")
 
     def data_received(self, data):
         self.data += data
-        self.note('data_received')
+        self.note("data_received")
 
     def eof_received(self):
-        self.note('eof_received')
+        self.note("eof_received")
         return self.keep_open
 
     def connection_lost(self, exc):
         self.lost_with = exc
-        self.note('connection_lost')
+        self.note("connection_lost")
 
     def pause_writing(self):
-        self.note('pause_writing')
+        self.note("pause_writing")
 
     def resume_writing(self):
-        self.note('resume_writing')
+        self.note("resume_writing")
 
 
 class BufferedRecorder(asyncio.BufferedProtocol):
@@ -84,7 +84,7 @@ class BufferedRecorder(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes):
         self.data += self.buffer[:nbytes]
-        self.note('buffer_updated')
+        self.note("buffer_updated")
 
 
 class Echo(asyncio.Protocol):
@@ -97,6 +97,7 @@ class Echo(asyncio.Protocol):
         self.transport = transport
 
     def connection_lost(self, exc):
+        self.transport.close()      # else the TLS transport of Python 3.10 warns, whatever the loop
         if not self.lost.done():
             self.lost.set_result(exc)
 

@@ -3,9 +3,9 @@
 import errno
 import os
 import resource
+from asyncio import constants
 
 import pytest
-from asyncio import constants
 from driving import in_thread, reports, run
 from peers import connected
 from recorders import Echo

@@ -5,9 +5,9 @@ import errno
 import re
 import socket
 import sys
+from asyncio.trsock import TransportSocket
 
 import pytest
-from asyncio.trsock import TransportSocket
 from driving import in_thread, run
 from peers import connected, listening
 from recorders import Echo, Recorder

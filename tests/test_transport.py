@@ -3,9 +3,9 @@
 import asyncio
 import re
 import socket
+from asyncio.trsock import TransportSocket
 
 import pytest
-from asyncio.trsock import TransportSocket
 from driving import in_thread, run
 from peers import connected, listening, pair
 from recorders import BufferedRecorder, Echo, Recorder

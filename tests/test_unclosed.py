@@ -58,16 +58,16 @@ def test_an_unclosed_transport(separate):
 
 def test_an_unclosed_accepted_transport(separate):
     loop = separate()
-    protocol = Recorder()
-    server = run(loop, loop.create_server(lambda: protocol, "127.0.0.1", 0))
+    protocols = [Recorder()]
+    server = run(loop, loop.create_server(lambda: protocols[0], "127.0.0.1", 0))
     peer = connected(server.sockets[0].getsockname())
-    run(loop, protocol.called("connection_made"))
+    run(loop, protocols[0].called("connection_made"))
     server.close()
     run_once(loop)
     loop.close()
     del server
     with warned_of(r"unclosed transport <\w+ fd=\d+"):
-        del protocol
+        protocols.clear()
         gc.collect()
     assert peer.recv(1) == b""
     peer.close()
