@@ -142,7 +142,7 @@ def cpython_counts(path):
 
 def test(steps, python, folder):
     junit, cpython = folder / "pytest.xml", folder / "cpython.json"
-    steps.run_go_tests("go test", ["go", "test", "-race", "-json", "./..."])
+    steps.run_go_tests("go test", ["go", "test", "-race", "-timeout=300s", "-json", "./..."])
     steps.run("pytest", [python, "-m", "pytest", f"--junitxml={junit}"],
               lambda: junit_counts(junit) if junit.exists() else Counter())
     steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],

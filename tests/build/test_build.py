@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -172,6 +173,10 @@ def wheel(tmp_path_factory):
     """A wheel built by plain pip, with build isolation, from a bare checkout, without Go."""
     base = tmp_path_factory.mktemp("wheel")
     tree = copy_of_tree(base / "tree")
+    platform = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+    stale = tree / "build" / f"lib.{platform}" / "kloop" / "gone.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     env = os.environ | {"PATH": path_without_go(base / "bin")}
     assert shutil.which("go", path=env["PATH"]) is None
     for name in ("CGO_ENABLED", "GOFLAGS", "GOTOOLCHAIN"):
@@ -193,6 +198,9 @@ class TestWheel:
         assert [n for n in names if re.fullmatch(r"kloop/_core\..*\.so", n)]
         suffixes = {Path(n).suffix for n in names if n != "kloop/py.typed"}
         assert suffixes == {".py", ".pyi", ".so"}
+
+    def test_holds_nothing_of_an_earlier_build(self, wheel):
+        assert "kloop/gone.py" not in zipfile.ZipFile(wheel).namelist()
 
     def test_has_the_package_s_version_and_licence(self, wheel):
         module = runpy.run_path(str(ROOT / "python/kloop/_version.py"))
