@@ -205,6 +205,14 @@ func TestLoopRunsAgainInAnotherThread(t *testing.T) {
 }
 
 func TestServerGoesOnAfterItHadNoDescriptors(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
 	failed := make(chan error, 1)
 	var s *Server
 	runLoop(t, LoopOptions{AcceptError: func(_ *Server, err error) {
@@ -212,22 +220,15 @@ func TestServerGoesOnAfterItHadNoDescriptors(t *testing.T) {
 		case failed <- err:
 		default:
 		}
-	}}, func(l *Loop) { s = echoServer(t, l, "tcp", "127.0.0.1:0") })
-	peer := peerOf(t, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: s.Addr().(*net.TCPAddr).Port})
-	closeFD(peer)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	low := limit
-	low.Cur = 0
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
-		t.Fatal(err)
-	}
+	}}, func(l *Loop) {
+		s = echoServer(t, l, "tcp", "127.0.0.1:0")
+		// Before the accept is armed: it keeps the limit that it was prepared under.
+		low := limit
+		low.Cur = 0
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+			t.Fatal(err)
+		}
+	})
 	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: s.Addr().(*net.TCPAddr).Port})
 	told := <-failed
 	if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
