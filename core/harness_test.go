@@ -40,7 +40,6 @@ func everyMode(t *testing.T, test func(w *world)) {
 
 func newWorld(t testing.TB, options UringOptions) *world {
 	t.Helper()
-	runtime.LockOSThread()
 	fds := openFDs(t)
 	driver, err := NewUringDriver(options)
 	if err != nil {
@@ -50,7 +49,9 @@ func newWorld(t testing.TB, options UringOptions) *world {
 }
 
 // worldOf makes an engine that is closed, and looked at for leaks, after the test.
+// Its thread is the test's until then.
 func worldOf(t testing.TB, driver Driver, fds int) *world {
+	runtime.LockOSThread()
 	w := &world{t: t, driver: driver, released: map[uint64]int{}, fds: fds}
 	engine, err := NewEngine(driver, Options{Release: func(owner uint64) { w.released[owner]++ }})
 	if err != nil {
