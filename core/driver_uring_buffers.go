@@ -18,7 +18,7 @@ const buffersAtFirst = 32
 type bufferSet struct {
 	ring  *uring.BufRing
 	epoch uint32
-	out   int  // buffers not in the kernel's hands
+	out   int // buffers not in the kernel's hands
 	given uint32
 	count uint32
 	added bool // buffers were given since the last publish

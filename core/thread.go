@@ -67,6 +67,10 @@ func (e *Engine) cancelEffects() (left bool) {
 // that were accepted.
 func (e *Engine) takeEffects() {
 	e.ready.each(func(done *Completion) bool {
+		if done.Token.kind() == opWake { // which has no object
+			e.complete(done)
+			return true
+		}
 		switch object := e.slots.get(done.Token.id()).(type) {
 		case *Conn:
 			if done.Token.kind() == OpReceive && object.closing == closeOpen {
@@ -105,11 +109,12 @@ func (e *Engine) Attach() error {
 		return err
 	}
 	e.ready.fillAll(e.driver)
+	e.ready.each(func(done *Completion) bool { return done.Token.kind() == opWake })
 	e.takeEffects()
 	// What is left tells of operations that are gone: it changes no state.
 	e.ready.each(func(done *Completion) bool {
 		done.More = true
-		return done.Token.kind() == opWake
+		return false
 	})
 	e.forgetOperations()
 	e.waker.drain()

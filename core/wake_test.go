@@ -3,6 +3,7 @@ package core
 import (
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestPostWakes(t *testing.T) {
@@ -56,6 +57,28 @@ func TestEachWakeEndsAWait(t *testing.T) {
 		}
 		close(awake)
 		<-done
+	})
+}
+
+// The wake-up's completion has no object, and the id of the first object made.
+func TestWakeThatCompletedBeforeALeave(t *testing.T) {
+	everyMode(t, func(w *world) {
+		l, _, _ := w.listen()
+		w.quiet()
+		w.e.waker.write()
+		if err := w.driver.Wait(int64(patience)); err != nil {
+			w.t.Fatal(err)
+		}
+		w.e.Leave()
+		w.quiet()
+		w.e.waker.write()
+		start := time.Now()
+		w.poll(int64(patience))
+		if time.Since(start) >= patience {
+			w.t.Error("a wake-up ended no wait")
+		}
+		l.Close()
+		closeFD(l.FD())
 	})
 }
 
