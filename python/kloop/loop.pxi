@@ -295,12 +295,12 @@ cdef class LoopCore:
         cdef int result
         if self.generation != _fork_generation or self.k is NULL:
             return
-        self._stash_events()
+        _stash_events(self)
         with nogil:
             result = kloop_lib.leave(self.k)
         _release_owners(self.k)
         self.next_event = 0
-        self._stash_events()
+        _stash_events(self)
         if result < 0:
             raise _os_error(-result)
 
@@ -319,9 +319,9 @@ cdef class LoopCore:
         if self.generation != _fork_generation or self.k is NULL:
             self._check_core()
         if self.stashed:
-            self._dispatch_stashed()
+            _dispatch_stashed(self)
         if self.next_event < self.k.nevents:    # an exception had cut an earlier iteration short
-            self._dispatch()                    # and the next poll would reuse their memory
+            _dispatch(self)                    # and the next poll would reuse their memory
         if kloop_load_size(&self.foreign.count):
             self._take_foreign()
         timeout_ns = self._timeout_ns()
@@ -387,7 +387,7 @@ cdef class LoopCore:
                 break
             item = _queue_pop(&self.ready)
             if item is EVENTS_HERE:
-                self._dispatch()
+                _dispatch(self)
                 continue
             handle = <object>item
             Py_DECREF(handle)
@@ -469,89 +469,6 @@ cdef class LoopCore:
                 break
         return result
 
-    cdef int _dispatch(self) except -1:
-        cdef kloop_event *event
-        cdef double start
-        while self.k is not NULL and self.next_event < self.k.nevents:
-            event = &self.k.events[self.next_event]
-            self.next_event += 1
-            if event.kind == KLOOP_EV_DATA and not self._debug:
-                (<StreamCore><PyObject *>event.user)._on_data(<char *>event.ptr, event.len)
-                continue
-            start = _monotonic()
-            target = self._dispatch_one(event)
-            if self._debug and target is not None:
-                self._warn_if_slow(target, _monotonic() - start)
-        return 0
-
-    cdef object _dispatch_one(self, kloop_event *event):
-        """Calls the event's object; answers that object, or None if it tells slowness itself."""
-        cdef uint32_t kind = event.kind
-        if kind == KLOOP_EV_PANIC:
-            self._report_panic(event)
-            return None
-        target = <object><PyObject *>event.user
-        if kind == KLOOP_EV_DATA:
-            (<StreamCore>target)._on_data(<char *>event.ptr, event.len)
-        elif kind == KLOOP_EV_EOF:
-            (<StreamCore>target)._on_eof()
-        elif kind == KLOOP_EV_BACKLOG:
-            _on_backlog(<StreamCore>target, event.len)
-        elif kind == KLOOP_EV_SENT:
-            _on_sent(<StreamCore>target, event.len, event.res)
-        elif kind == KLOOP_EV_CLOSED:
-            (<StreamCore>target)._on_closed(event.res, event.len)
-        elif kind == KLOOP_EV_ACCEPTED:
-            (<Listener>target)._on_accepted(event.res)
-        elif kind == KLOOP_EV_ACCEPT_ERROR:
-            (<Listener>target)._on_accept_error(event.res)
-        else:
-            (<Operation>target)._on_event(kind, event.res)
-            return None
-        return target
-
-    cdef int _report_panic(self, kloop_event *event) except -1:
-        text = (<char *>event.ptr)[:event.len].decode(errors='replace')
-        self.call_exception_handler({
-            'message': f'kloop: the core met an error of its own, please report it:\n{text}',
-            'exception': RuntimeError('panic in the Go core'),
-        })
-        return 0
-
-    cdef int _stash_events(self) except -1:
-        """Keeps events that have not been dispatched: the next poll reuses their memory."""
-        cdef kloop_event *event
-        while self.next_event < self.k.nevents:
-            event = &self.k.events[self.next_event]
-            self.next_event += 1
-            if event.kind == KLOOP_EV_PANIC:
-                self._report_panic(event)
-                continue
-            target = <object><PyObject *>event.user
-            payload = None
-            if event.kind == KLOOP_EV_DATA:
-                payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
-            self.stashed.append((event.kind, event.res, event.len, target, payload))
-            if event.kind == KLOOP_EV_CLOSED:
-                # Its fd is closed now: peers of a stopped loop must see it.
-                (<StreamCore>target)._on_core_closed()
-        return 0
-
-    cdef int _dispatch_stashed(self) except -1:
-        cdef kloop_event event
-        cdef StreamCore stream
-        while self.stashed:
-            kind, res, size, target, payload = self.stashed.pop(0)
-            event.kind = kind
-            event.res = res
-            event.len = size
-            event.user = <uint64_t><PyObject *>target
-            event.ptr = 0
-            if payload is not None:
-                event.ptr = <uint64_t>PyBytes_AS_STRING(payload)
-            self._dispatch_one(&event)
-        return 0
-
     # ---- operations
 
     cdef inline kloop_cmd *_command(self, uint32_t op, uint32_t id) except NULL:
@@ -590,37 +507,3 @@ cdef class LoopCore:
         """The transport that uses fd, or None."""
         cdef StreamCore stream = self.streams.get(fd)
         return None if stream is None else stream.transport
-
-
-cdef class Operation:
-    """A watch that the kernel has under way."""
-
-    cdef LoopCore loop
-    cdef object callback
-    cdef uint32_t id
-    cdef bint over
-
-    cdef int _on_event(self, uint32_t kind, int32_t res) except -1:
-        callback = self.callback
-        if kind == KLOOP_EV_UNWATCHED or res < 0:
-            self.over = True
-            self.callback = None
-            self.loop.operations.discard(self)
-        if callback is not None and kind != KLOOP_EV_UNWATCHED:
-            callback(res)
-        return 0
-
-    def cancel(self):
-        """Ends it; the callback is not called again."""
-        self.callback = None
-        if self.over or self.loop.k is NULL or self.loop.generation != _fork_generation:
-            return
-        kloop_lib.cancel(self.loop.k, self.id)
-
-
-cdef int _release_owners(kloop_shared *k) except -1:
-    cdef uint32_t i
-    for i in range(k.nreleased):
-        Py_DECREF(<object><PyObject *>k.released[i])
-    k.nreleased = 0
-    return 0
