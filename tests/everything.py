@@ -82,6 +82,10 @@ class Steps:
             output.setdefault(key, []).append(event["Output"])
         elif action in ("pass", "fail", "skip", "build-fail"):
             lines = output.pop(key, [])
+            if action == "fail" and not event.get("Test"):
+                # What a test had printed when the process ended under it, by a panic or the time limit.
+                for other in [k for k in output if k[0] == key[0]]:
+                    lines = output.pop(other) + lines
             if event.get("Test"):
                 counts[GO_OUTCOMES[action]] += 1
             if action in ("fail", "build-fail"):
