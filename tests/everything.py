@@ -101,13 +101,14 @@ class Steps:
         self.results.append((name, passed, time.monotonic() - started_s, counts))
 
     def finish(self):
-        """Prints the summary, whose last line counts all tests; answers the exit status."""
+        """Prints the summary, whose last line counts the tests, if any; answers the exit status."""
         width = max(len(name) for name, *_ in self.results)
         print("\n== summary")
         for name, passed, seconds, counts in self.results:
             text = ", ".join(f"{counts[key]} {key}" for key in OUTCOMES) if any(counts.values()) else ""
             print(f"{'ok    ' if passed else 'FAILED'}  {name:{width}}  {seconds:6.1f} s  {text}")
-        print("\n" + ", ".join(f"{self.totals[key]} {key}" for key in OUTCOMES))
+        if any(self.totals.values()):
+            print("\n" + ", ".join(f"{self.totals[key]} {key}" for key in OUTCOMES))
         return 0 if all(passed for _, passed, *_ in self.results) else 1
 
 
