@@ -204,25 +204,28 @@ func TestLoopRunsAgainInAnotherThread(t *testing.T) {
 	}
 }
 
+// An armed accept keeps the limit of descriptors of when it was armed, so the limit
+// is lowered before the loop runs.
 func TestServerGoesOnAfterItHadNoDescriptors(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer closeFD(fd)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	failed := make(chan error, 1)
-	var s *Server
-	runLoop(t, LoopOptions{AcceptError: func(_ *Server, err error) {
+	tell := func(_ *Server, err error) {
 		select {
 		case failed <- err:
 		default:
 		}
-	}}, func(l *Loop) {
+	}
+	var s *Server
+	runLoop(t, LoopOptions{AcceptError: tell}, func(l *Loop) {
 		s = echoServer(t, l, "tcp", "127.0.0.1:0")
-		// Before the accept is armed: it keeps the limit that it was prepared under.
 		low := limit
 		low.Cur = 0
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
@@ -241,7 +244,6 @@ func TestServerGoesOnAfterItHadNoDescriptors(t *testing.T) {
 	if got := mustRead(t, fd, 1); string(got) != "x" {
 		t.Errorf("got %q", got)
 	}
-	closeFD(fd)
 }
 
 func TestTraceTellsOfOperations(t *testing.T) {
