@@ -29,11 +29,18 @@ cdef class Handle:
     cdef readonly LoopCore _loop
     cdef readonly object _callback
     cdef readonly object _args
-    cdef readonly object _context
+    cdef object context
+    cdef bint context_own           # a copy that was made for this handle
+    cdef bint context_hidden        # from the cyclic collector
     cdef readonly object _source_traceback
     cdef object _repr
     cdef public bint _cancelled
     cdef object __weakref__
+
+    @property
+    def _context(self):
+        _show_context(self)
+        return self.context
 
     def __repr__(self):
         if self._repr is not None:
@@ -44,7 +51,8 @@ cdef class Handle:
         return events.Handle._repr_info(self)
 
     def get_context(self):
-        return self._context
+        _show_context(self)
+        return self.context
 
     cpdef cancel(self):
         if self._cancelled:
@@ -132,7 +140,7 @@ cdef inline object _call_in_context(object context, object callback, object args
 
 cdef int _run_handle(Handle handle) except -1:
     try:
-        _call_in_context(handle._context, handle._callback, handle._args)
+        _call_in_context(handle.context, handle._callback, handle._args)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:
@@ -145,21 +153,40 @@ cdef inline int _fill_handle(Handle handle, LoopCore loop, object callback, obje
     handle._loop = loop
     handle._callback = callback
     handle._args = args
-    handle._context = PyContext_CopyCurrent() if context is None else context
+    if context is None:
+        handle.context = PyContext_CopyCurrent()
+        handle.context_own = True
+    else:
+        handle.context = context
     if loop._debug:
         handle._source_traceback = format_helpers.extract_stack(sys._getframe(0))
     return 0
 
 
 # While the loop holds a handle, the cyclic collector need not know it: it is reachable, and
-# tracking made the collector's visits a quarter of what scheduling costs.
+# the collector's visits were a quarter of what scheduling costs. Likewise a context that was
+# copied for a handle, which nobody else can have.
 
-cdef inline void _hide_from_gc(PyObject *handle) noexcept:
-    PyObject_GC_UnTrack(handle)
+cdef inline void _show_context(Handle handle) noexcept:
+    if handle.context_hidden:
+        handle.context_hidden = False
+        PyObject_GC_Track(<PyObject *>handle.context)
+
+
+cdef inline void _hide_from_gc(Handle handle) noexcept:
+    PyObject_GC_UnTrack(<PyObject *>handle)
+    if handle.context_own:
+        handle.context_hidden = True
+        PyObject_GC_UnTrack(<PyObject *>handle.context)
 
 
 cdef inline void _show_to_gc(Handle handle) noexcept:
-    """To be called when the loop lets go of a handle that somebody else may hold."""
+    """To be called when the loop lets go of a handle.
+
+    The handle only if somebody else holds it, else it goes now. Its context in any case: one
+    that goes takes itself out of the collector's list.
+    """
+    _show_context(handle)
     if Py_REFCNT(handle) > 1 and not PyObject_GC_IsTracked(<PyObject *>handle):
         PyObject_GC_Track(<PyObject *>handle)
 

@@ -2,6 +2,8 @@
 
 cdef enum:
     NS_PER_S = 1000000000
+    # Hiding handles from the collector costs more than it saves while only few are ready.
+    SHOWN_HANDLES = 256
     # A longer sleep is cut into pieces; asyncio.base_events has the same day.
     MAX_SLEEP_S = 24 * 3600
     # While another thread competes for the GIL, giving it up costs that thread's whole turn (5 ms by
@@ -108,8 +110,8 @@ cdef class LoopCore:
         left = []
         while self.foreign.count:
             item = _queue_pop(&self.foreign)
-            left.append(<object>item)
-            Py_DECREF(<object>item)
+            left.append(<object>item)       # their ends may call us, who hold the lock
+            _drop_handle(item)
         pthread_mutex_unlock(&self.foreign_lock)
         _heap_free(&self.timers)
         for kind, res, _, _, _ in self.stashed:
@@ -202,7 +204,8 @@ cdef class LoopCore:
             self._check_callback(callback, 'call_soon')
         handle = _new_handle(self, callback, args, context)
         self._push(handle)
-        _hide_from_gc(<PyObject *>handle)
+        if self.ready.count > SHOWN_HANDLES:
+            _hide_from_gc(handle)
         return handle
 
     def call_soon_threadsafe(self, callback, *args, context=None):
@@ -213,7 +216,7 @@ cdef class LoopCore:
         if self._debug:
             self._check_callback(callback, 'call_soon_threadsafe')
         handle = _new_handle(self, callback, args, context)
-        _hide_from_gc(<PyObject *>handle)
+        _hide_from_gc(handle)
         self._push_foreign(handle)
         return handle
 
@@ -241,7 +244,7 @@ cdef class LoopCore:
         handle._at = when
         _heap_push(&self.timers, when, handle)
         handle._scheduled = True
-        _hide_from_gc(<PyObject *>handle)
+        _hide_from_gc(handle)
         return handle
 
     cdef int _timer_cancelled(self) except -1:
