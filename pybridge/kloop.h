@@ -52,7 +52,7 @@ enum {
 	KLOOP_EV_DATA,          /* user: connection; ptr, len: payload, valid until the next kloop_poll() */
 	KLOOP_EV_EOF,           /* user: connection; the peer has shut down its side */
 	KLOOP_EV_BACKLOG,       /* user: connection; the kernel did not take all: len bytes are queued now */
-	KLOOP_EV_SENT,          /* user: connection with a backlog; len more bytes left; res 1: backlog is empty, over */
+	KLOOP_EV_SENT,          /* user: connection with a backlog; the kernel took len bytes more; res 1: all, the backlog is over */
 	KLOOP_EV_CLOSED,        /* user: connection; last event of it; res: 0 or errno, len: 1 read, 2 write failed */
 	KLOOP_EV_READY,         /* user: watch; res: poll(2) revents, or negative errno: the watch is over */
 	KLOOP_EV_UNWATCHED,     /* user: watch or connect that was cancelled; last event of it */
