@@ -334,16 +334,18 @@ def test_written_objects_are_let_go_once_sent(loop):
     run(loop, main())
 
 
-def test_writes_after_close_are_dropped_and_after_some_logged(loop, caplog):
+@pytest.mark.parametrize("sent", [b"", b"in time"])
+def test_writes_after_close_are_dropped_and_after_some_logged(loop, caplog, sent):
     async def main():
         transport, protocol, peer = await connection(loop)
+        transport.write(sent)
         transport.close()
         for _ in range(4):
             transport.write(b"too late")
         assert caplog.records == []
         transport.write(b"too late")
         assert [record.message for record in caplog.records] == ["socket.send() raised exception."]
-        assert await in_thread(read_all, peer) == b""
+        assert await in_thread(read_all, peer) == sent
         await protocol.called("connection_lost")
         transport.write(b"much too late")
         peer.close()

@@ -75,9 +75,9 @@ cdef object _as_bytes(object data):
 
 
 cdef int _write_lost(StreamCore s) except -1:
-    if s.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+    s.lost_writes += 1
+    if s.lost_writes >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
         logger.warning('socket.send() raised exception.')
-    s.conn_lost += 1 if s.conn_lost else 0
     return 0
 
 

@@ -33,7 +33,8 @@ cdef class StreamCore:
     cdef object empty_waiter
     cdef uint32_t id
     cdef int fd
-    cdef int conn_lost                  # not 0: connection_lost is scheduled; counts later writes
+    cdef int lost_writes                # counts those after the end, for a warning
+    cdef bint conn_lost                 # connection_lost is scheduled
     cdef bint buffered
     cdef bint closing
     cdef bint paused
@@ -303,7 +304,7 @@ cdef class StreamCore:
 
     cdef int _schedule_lost(self, object exc) except -1:
         cdef LoopCore loop = self.loop
-        self.conn_lost += 1
+        self.conn_lost = True
         loop._push(_new_handle(loop, self._call_connection_lost, (exc,), self.context))
         return 0
 
