@@ -283,7 +283,7 @@ func (d *UringDriver) reapRing(dst []Completion) int {
 func (d *UringDriver) completion(cqe uring.CQE) Completion {
 	d.stats.Completions++
 	if cqe.Res == -int32(syscall.ENOBUFS) {
-		d.buffers.grow()
+		d.buffers.missed()
 	}
 	done := Completion{Token: Token(cqe.UserData), Res: cqe.Res, More: cqe.More()}
 	if id, ok := cqe.Buffer(); ok {

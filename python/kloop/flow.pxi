@@ -26,10 +26,10 @@ cdef int _queue_bytes(StreamCore s, object data, Py_ssize_t size) except -1:
     return 0
 
 
-cdef inline int _after_queueing(StreamCore s) except -1:
+cdef inline int _after_queueing(StreamCore s, Py_ssize_t size) except -1:
     if s.backlogged:
         return _maybe_pause_protocol(s)
-    if s.unsent >= DIRECT_SEND or s.loop._thread_id is None:
+    if size >= DIRECT_WRITE or s.unsent >= DIRECT_SEND or s.loop._thread_id is None:
         return _send_now(s)
     return 0
 
@@ -64,7 +64,7 @@ cdef inline int _write(StreamCore s, object data) except -1:
     if s.conn_lost or s.core_closed or s.close_sent:
         return _write_lost(s)
     _queue_bytes(s, data, size)
-    return _after_queueing(s)
+    return _after_queueing(s, size)
 
 
 cdef object _as_bytes(object data):
@@ -82,6 +82,7 @@ cdef int _write_lost(StreamCore s) except -1:
 
 
 cdef int _writelines(StreamCore s, object lines) except -1:
+    cdef Py_ssize_t size = 0
     cdef list parts = [data if type(data) is bytes else _as_bytes(data) for data in lines]
     if s.eof:
         raise RuntimeError('Cannot call writelines() after write_eof()')
@@ -94,7 +95,8 @@ cdef int _writelines(StreamCore s, object lines) except -1:
     for data in parts:
         if PyBytes_GET_SIZE(data):
             _queue_bytes(s, data, PyBytes_GET_SIZE(data))
-    return _after_queueing(s)
+            size += PyBytes_GET_SIZE(data)
+    return _after_queueing(s, size)
 
 
 cdef int _write_eof(StreamCore s) except -1:

@@ -3,8 +3,10 @@
 # takes its methods from transport_methods.pxi.
 
 cdef enum:
-    # More bytes than this are sent at once with send(2): batching them would hold megabytes of
-    # bytes objects, which glibc trims and refaults.
+    # A write this large, and as many bytes of small writes, are sent at once with send(2):
+    # batching them would hold megabytes of bytes objects, which glibc trims and refaults, and which
+    # have left the cache when they are sent (16 KiB x 100: 7.4 µs against 14.5; 4 KiB: 5.1 against 4.7).
+    DIRECT_WRITE = 8 * 1024
     DIRECT_SEND = 32 * 1024
     READ_FAILED = 1         # kloop_event.len of KLOOP_EV_CLOSED
 
