@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import gc
+import weakref
 
 from driving import run
 from peers import connected, pair
@@ -108,5 +110,95 @@ def test_a_future_callback_has_the_context_of_add_done_callback(loop):
         VARIABLE.reset(token)
         future.set_result(None)
         assert await seen == 3
+
+    run(loop, main())
+
+
+def test_callbacks_scheduled_together_have_contexts_of_their_own(loop):
+    """Also by timers and other threads, and although handles share what they have in common."""
+    seen = []
+
+    def change(number):
+        seen.append(VARIABLE.get())
+        VARIABLE.set(number)
+
+    for number in range(1, 4):
+        loop.call_soon(change, number)
+        loop.call_later(0, change, number)
+        loop.call_soon_threadsafe(change, number)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == [0] * 9
+    assert VARIABLE.get() == 0
+
+
+def test_a_handle_has_the_variables_of_its_call_soon(loop):
+    seen = []
+    for number in range(3):
+        token = VARIABLE.set(number)
+        loop.call_soon(lambda: seen.append(VARIABLE.get()))
+        VARIABLE.reset(token)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == [0, 1, 2]
+
+
+def test_what_is_set_in_a_handles_context_before_it_runs_is_seen(loop):
+    seen = []
+    loop.call_soon(lambda: seen.append(VARIABLE.get()))
+    handle = loop.call_soon(lambda: seen.append(VARIABLE.get()))
+    handle._context.run(VARIABLE.set, 9)
+    assert handle._context is handle._context
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == [0, 9]
+    assert handle._context[VARIABLE] == 9
+
+
+def test_a_context_that_a_callback_keeps_is_its_own(loop):
+    """A context that was kept is never entered by another callback."""
+    kept = []
+
+    def keep():
+        VARIABLE.set(1)
+        kept.append(contextvars.copy_context())
+
+    loop.call_soon(keep)
+    loop.call_soon(keep)
+    handle = loop.call_soon(VARIABLE.set, 2)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert [context[VARIABLE] for context in kept] == [1, 1]
+    assert handle._context[VARIABLE] == 2
+
+
+def test_a_failed_callbacks_context_has_what_it_set(loop):
+    contexts = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context["handle"]._context))
+
+    def fail():
+        VARIABLE.set(4)
+        raise ValueError
+
+    loop.call_soon(fail)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert [context[VARIABLE] for context in contexts] == [4]
+
+
+def test_a_loop_that_waits_keeps_no_values_alive(loop):
+    class Value:
+        pass
+
+    async def main():
+        value = Value()
+        gone = weakref.ref(value)
+        token = VARIABLE.set(value)
+        loop.call_soon(lambda: None)
+        VARIABLE.reset(token)
+        del token, value
+        await asyncio.sleep(0.001)
+        gc.collect()
+        assert gone() is None
 
     run(loop, main())

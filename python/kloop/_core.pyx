@@ -14,12 +14,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
 from libc.errno cimport EINTR
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
 
 import asyncio
+import contextvars
 import errno
+import gc
 import logging
 import os
 import socket
@@ -36,6 +38,7 @@ cdef bint _FORMAT_TAKES_DEBUG = sys.version_info >= (3, 13)
 include "bridge.pxi"
 include "queues.pxi"
 include "handle.pxi"
+include "context.pxi"
 include "loop.pxi"
 include "watch.pxi"
 include "dispatch.pxi"

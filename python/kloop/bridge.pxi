@@ -12,18 +12,38 @@ cdef extern from "Python.h":
     void PyObject_GC_Track(PyObject *)
     void PyObject_GC_UnTrack(PyObject *)
     bint PyObject_GC_IsTracked(PyObject *)
-    ctypedef struct PyThreadState
+    ctypedef struct PyThreadState:
+        PyObject *context
+    PyThreadState *PyThreadState_Get()
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *)
     unsigned long PyThread_get_thread_ident() nogil
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
+cdef extern from *:
+    """
+    /* Guards what several Python threads touch, for a few instructions without a call of Python.
+     * Under the GIL they are alone anyway. */
+    #ifdef Py_GIL_DISABLED
+    #include <pthread.h>
+    typedef pthread_mutex_t kloop_lock;
+    #define kloop_lock_init(l) pthread_mutex_init((l), NULL)
+    #define kloop_lock_take(l) pthread_mutex_lock(l)
+    #define kloop_lock_give(l) pthread_mutex_unlock(l)
+    #define kloop_lock_end(l) pthread_mutex_destroy(l)
+    #else
+    typedef char kloop_lock;
+    #define kloop_lock_init(l) ((void)(l))
+    #define kloop_lock_take(l) ((void)(l))
+    #define kloop_lock_give(l) ((void)(l))
+    #define kloop_lock_end(l) ((void)(l))
+    #endif
+    """
+    ctypedef struct kloop_lock:
         pass
-    int pthread_mutex_init(pthread_mutex_t *, void *)
-    int pthread_mutex_lock(pthread_mutex_t *)
-    int pthread_mutex_unlock(pthread_mutex_t *)
-    int pthread_mutex_destroy(pthread_mutex_t *)
+    void kloop_lock_init(kloop_lock *)
+    void kloop_lock_take(kloop_lock *)
+    void kloop_lock_give(kloop_lock *)
+    void kloop_lock_end(kloop_lock *)
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t

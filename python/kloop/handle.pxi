@@ -30,8 +30,7 @@ cdef class Handle:
     cdef readonly object _callback
     cdef readonly object _args
     cdef object context
-    cdef bint context_own           # a copy that was made for this handle
-    cdef bint context_hidden        # from the cyclic collector
+    cdef bint context_shared        # a snapshot, to be copied before anything runs in it
     cdef readonly object _source_traceback
     cdef object _repr
     cdef public bint _cancelled
@@ -39,8 +38,7 @@ cdef class Handle:
 
     @property
     def _context(self):
-        _show_context(self)
-        return self.context
+        return _own_context(self)
 
     def __repr__(self):
         if self._repr is not None:
@@ -51,18 +49,10 @@ cdef class Handle:
         return events.Handle._repr_info(self)
 
     def get_context(self):
-        _show_context(self)
-        return self.context
+        return _own_context(self)
 
-    cpdef cancel(self):
-        if self._cancelled:
-            return
-        self._cancelled = True
-        if self._loop._debug:
-            # Kept, so that a late warning can still name the callback.
-            self._repr = repr(self)
-        self._callback = None
-        self._args = None
+    def cancel(self):
+        _cancel_handle(self)
 
     def cancelled(self):
         return bool(self._cancelled)
@@ -85,10 +75,10 @@ cdef class TimerHandle(Handle):
         """The time of the call, in seconds of loop.time()."""
         return self._at
 
-    cpdef cancel(self):
+    def cancel(self):
         if not self._cancelled and self._scheduled:
             self._loop._timer_cancelled()
-        Handle.cancel(self)
+        _cancel_handle(self)
 
     def _repr_info(self):
         info = events.Handle._repr_info(self)
@@ -127,6 +117,18 @@ cdef class TimerHandle(Handle):
         return NotImplemented
 
 
+cdef int _cancel_handle(Handle handle) except -1:
+    if handle._cancelled:
+        return 0
+    handle._cancelled = True
+    if handle._loop._debug:
+        # Kept, so that a late warning can still name the callback.
+        handle._repr = repr(handle)
+    handle._callback = None
+    handle._args = None
+    return 0
+
+
 cdef inline object _call_in_context(object context, object callback, object args):
     """context.run(callback, *args), without the attribute look-up and the argument copy."""
     PyContext_Enter(context)
@@ -139,12 +141,21 @@ cdef inline object _call_in_context(object context, object callback, object args
 
 
 cdef int _run_handle(Handle handle) except -1:
+    cdef object context = handle.context
+    cdef bint borrowed = handle.context_shared
+    if borrowed:
+        context = _borrow_runner(handle._loop, context)
     try:
-        _call_in_context(handle.context, handle._callback, handle._args)
+        _call_in_context(context, handle._callback, handle._args)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:
+        handle.context = context        # the exception handler runs in it
+        handle.context_shared = False
         _run_failed(handle, exc)
+        return 0
+    if borrowed:
+        _return_runner(handle._loop, handle, context)
     return 0
 
 
@@ -154,8 +165,7 @@ cdef inline int _fill_handle(Handle handle, LoopCore loop, object callback, obje
     handle._callback = callback
     handle._args = args
     if context is None:
-        handle.context = PyContext_CopyCurrent()
-        handle.context_own = True
+        _take_context(handle, loop)
     else:
         handle.context = context
     if loop._debug:
@@ -164,29 +174,14 @@ cdef inline int _fill_handle(Handle handle, LoopCore loop, object callback, obje
 
 
 # While the loop holds a handle, the cyclic collector need not know it: it is reachable, and
-# the collector's visits were a quarter of what scheduling costs. Likewise a context that was
-# copied for a handle, which nobody else can have.
-
-cdef inline void _show_context(Handle handle) noexcept:
-    if handle.context_hidden:
-        handle.context_hidden = False
-        PyObject_GC_Track(<PyObject *>handle.context)
-
+# the collector's visits were a quarter of what scheduling costs.
 
 cdef inline void _hide_from_gc(Handle handle) noexcept:
     PyObject_GC_UnTrack(<PyObject *>handle)
-    if handle.context_own:
-        handle.context_hidden = True
-        PyObject_GC_UnTrack(<PyObject *>handle.context)
 
 
 cdef inline void _show_to_gc(Handle handle) noexcept:
-    """To be called when the loop lets go of a handle.
-
-    The handle only if somebody else holds it, else it goes now. Its context in any case: one
-    that goes takes itself out of the collector's list.
-    """
-    _show_context(handle)
+    """To be called when the loop lets go of a handle; only if somebody else holds it, else it goes now."""
     if Py_REFCNT(handle) > 1 and not PyObject_GC_IsTracked(<PyObject *>handle):
         PyObject_GC_Track(<PyObject *>handle)
 

@@ -16,33 +16,48 @@ cdef class RawAddress:
 
     cdef unsigned char raw[ADDRESS_SIZE]
 
-    cdef object decode(self):
-        cdef int family = (<unsigned short *>self.raw)[0]
-        cdef int port = (self.raw[2] << 8) | self.raw[3]
-        cdef uint32_t scope
-        if family == socket.AF_INET:
-            return socket.inet_ntop(socket.AF_INET, self.raw[4:8]), port
-        host = socket.inet_ntop(socket.AF_INET6, self.raw[8:24])
-        scope = (<uint32_t *>&self.raw[24])[0]
-        flow = int.from_bytes(self.raw[4:8], 'big')
-        if scope:
-            try:
-                host = f'{host}%{socket.if_indextoname(scope)}'
-            except OSError:
-                host = f'{host}%{scope}'
-        return host, port, flow, scope
+
+cdef object _decode_address(RawAddress address):
+    """(host, port), or (host, port, flowinfo, scope_id), as the socket module answers."""
+    cdef unsigned char *raw = address.raw
+    cdef int family = (<unsigned short *>raw)[0]
+    cdef int port = (raw[2] << 8) | raw[3]
+    cdef uint32_t scope
+    if family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
+    host = socket.inet_ntop(socket.AF_INET6, raw[8:24])
+    scope = (<uint32_t *>&raw[24])[0]
+    flow = int.from_bytes(raw[4:8], 'big')
+    if scope:
+        try:
+            host = f'{host}%{socket.if_indextoname(scope)}'
+        except OSError:
+            host = f'{host}%{scope}'
+    return host, port, flow, scope
 
 
-cdef object _address_of(int fd, bint peer):
-    """getpeername or getsockname of an internet socket; None where it has none."""
+cdef RawAddress _peer_address(int fd):
+    """getpeername(2) of an internet socket; None where it has none."""
     cdef RawAddress address = RawAddress.__new__(RawAddress)
     cdef socklen_t size = ADDRESS_SIZE
-    cdef int result
-    if peer:
-        result = getpeername(fd, <sockaddr *>address.raw, &size)
-    else:
-        result = getsockname(fd, <sockaddr *>address.raw, &size)
-    return None if result < 0 else address
+    if getpeername(fd, <sockaddr *>address.raw, &size) < 0:
+        return None
+    return address
+
+
+cdef RawAddress _own_address(int fd, RawAddress usual):
+    """getsockname(2) of an internet socket; usual itself if it is that, as for most of a listener's."""
+    cdef RawAddress address
+    cdef unsigned char raw[ADDRESS_SIZE]
+    cdef socklen_t size = ADDRESS_SIZE
+    memset(raw, 0, ADDRESS_SIZE)
+    if getsockname(fd, <sockaddr *>raw, &size) < 0:
+        return None
+    if usual is not None and memcmp(raw, usual.raw, ADDRESS_SIZE) == 0:
+        return usual
+    address = RawAddress.__new__(RawAddress)
+    memcpy(address.raw, raw, ADDRESS_SIZE)
+    return address
 
 
 cdef class Listener:
@@ -51,6 +66,7 @@ cdef class Listener:
     cdef readonly object server
     cdef object protocol_factory
     cdef object context
+    cdef RawAddress address         # of the connection accepted last, on our side
     cdef object accepted            # accepted(socket, extra), where a plain TCP transport won't do
     cdef bint plain
     cdef object retry
@@ -121,8 +137,8 @@ cdef class Listener:
             transport = _transport_type.__new__(_transport_type)
             transport._extra = None
             core = StreamCore.__new__(StreamCore)
-            core.peername = _address_of(fd, True)
-            core.sockname = _address_of(fd, False)
+            core.peername = _peer_address(fd)
+            core.sockname = self.address = _own_address(fd, self.address)
             core._init(self.loop, transport, fd, None, protocol, self.server)
         except BaseException:
             posix_close(fd)

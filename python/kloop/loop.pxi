@@ -25,12 +25,14 @@ cdef class LoopCore:
     cdef kloop_shared *k
     cdef ReadyQueue ready
     cdef ReadyQueue foreign             # call_soon_threadsafe of other threads
-    cdef pthread_mutex_t foreign_lock
+    cdef kloop_lock foreign_lock
     cdef TimerHeap timers
     cdef uint32_t next_event            # events before this one have been dispatched
     cdef list stashed                   # events that were left when the loop stopped
     cdef uint64_t turn                  # counts kloop_poll() calls
     cdef bint contended
+    cdef object snapshot                # the variables of the handles scheduled last, see context.pxi
+    cdef object runner                  # a context that a callback may run in
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef list retired                   # closed listeners that undispatched events may name
@@ -53,13 +55,13 @@ cdef class LoopCore:
         self._closed = True     # until asyncio's __init__ has run, so that a failed one is not closed again
         _queue_init(&self.ready)
         _queue_init(&self.foreign)
-        pthread_mutex_init(&self.foreign_lock, NULL)
+        kloop_lock_init(&self.foreign_lock)
 
     def __dealloc__(self):
         _queue_free(&self.ready)
         _queue_free(&self.foreign)
         _heap_free(&self.timers)
-        pthread_mutex_destroy(&self.foreign_lock)
+        kloop_lock_end(&self.foreign_lock)
 
     # ---- life
 
@@ -106,13 +108,13 @@ cdef class LoopCore:
                 if more > 0:
                     _release_owners(k)
         _queue_clear(&self.ready)
-        pthread_mutex_lock(&self.foreign_lock)
+        kloop_lock_take(&self.foreign_lock)
         left = []
         while self.foreign.count:
             item = _queue_pop(&self.foreign)
             left.append(<object>item)       # their ends may call us, who hold the lock
             _drop_handle(item)
-        pthread_mutex_unlock(&self.foreign_lock)
+        kloop_lock_give(&self.foreign_lock)
         _heap_free(&self.timers)
         for kind, res, _, _, _ in self.stashed:
             if kind == KLOOP_EV_ACCEPTED:
@@ -175,21 +177,20 @@ cdef class LoopCore:
 
     cdef int _take_foreign(self) except -1:
         """Moves what other threads have scheduled behind what is ready."""
-        pthread_mutex_lock(&self.foreign_lock)
+        kloop_lock_take(&self.foreign_lock)
         try:
-            while self.foreign.count:
-                _queue_push(&self.ready, _queue_pop(&self.foreign))
+            _queue_append(&self.ready, &self.foreign)
         finally:
-            pthread_mutex_unlock(&self.foreign_lock)
+            kloop_lock_give(&self.foreign_lock)
         return 0
 
     cdef int _push_foreign(self, object handle) except -1:
         Py_INCREF(handle)
-        pthread_mutex_lock(&self.foreign_lock)
+        kloop_lock_take(&self.foreign_lock)
         try:
             _queue_push(&self.foreign, <PyObject *>handle)
         finally:
-            pthread_mutex_unlock(&self.foreign_lock)
+            kloop_lock_give(&self.foreign_lock)
         if self.k is not NULL and kloop_is_sleeping(self.k):
             kloop_lib.wake(self.k)
         return 0
@@ -296,6 +297,7 @@ cdef class LoopCore:
     def _detach_core(self):
         """After the loop ran: what was written is sent, what was closed is closed."""
         cdef int result
+        self.snapshot = self.runner = None
         if self.generation != _fork_generation or self.k is NULL:
             return
         _stash_events(self)
@@ -446,6 +448,7 @@ cdef class LoopCore:
                 kloop_set_sleeping(self.k, 1)
                 if kloop_load_size(&self.foreign.count):
                     timeout_ns = 0
+                self.snapshot = self.runner = None      # no value lives on for a loop that sleeps
                 state = PyEval_SaveThread()
                 result = kloop_lib.poll(self.k, timeout_ns)
                 before = _monotonic()

@@ -53,6 +53,16 @@ cdef inline int _queue_push(ReadyQueue *q, PyObject *item) except -1:
     return 0
 
 
+cdef int _queue_append(ReadyQueue *q, ReadyQueue *other) except -1:
+    """Moves all of other behind what q holds."""
+    if q.count == 0:
+        q[0], other[0] = other[0], q[0]
+        return 0
+    while other.count:
+        _queue_push(q, _queue_pop(other))
+    return 0
+
+
 cdef inline PyObject *_queue_pop(ReadyQueue *q) noexcept:
     """Gives the reference to the caller; the queue must not be empty."""
     cdef PyObject *item = q.items[q.head & q.mask]

@@ -230,4 +230,4 @@ cdef object _name_of(object address):
     """A socket address as Python shows it; accepted connections keep the kernel's bytes."""
     if type(address) is not RawAddress:
         return address
-    return (<RawAddress>address).decode()
+    return _decode_address(<RawAddress>address)
