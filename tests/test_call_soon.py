@@ -81,6 +81,14 @@ def test_cancel_lets_go_of_callback_and_arguments(loop):
     assert [reference() for reference in references] == [None, None]
 
 
+def test_a_cancelled_handle_has_nothing_to_run(loop):
+    called = []
+    handle = loop.call_soon(called.append, True)
+    handle.cancel()
+    handle._run()
+    assert called == []
+
+
 def test_a_run_callback_is_let_go(loop):
     class Thing:
         pass

@@ -58,7 +58,8 @@ cdef class Handle:
         return bool(self._cancelled)
 
     def _run(self):
-        _run_handle(self)
+        if self._args is not None:      # else it was cancelled
+            _run_handle(self)
 
 
 cdef class TimerHandle(Handle):
