@@ -1,7 +1,9 @@
 """The end of a connection: write_eof, close, abort, and what the peer does."""
 
 import asyncio
+import gc
 import socket
+import weakref
 
 import pytest
 from driving import in_thread, reports, run, turns
@@ -357,4 +359,21 @@ def test_closing_the_loop_between_a_write_and_its_end(kloop):
     loop.call_soon(loop.stop)
     loop.run_forever()
     loop.close()
+    peer.close()
+
+
+def test_closing_a_transport_of_a_closed_loop(kloop):
+    """What it would schedule never runs, and would keep the loop for ever."""
+    loop = kloop.new_event_loop()
+    ours, peer = pair()
+    transport, _ = run(loop, loop.create_connection(Recorder, sock=ours))
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        transport.close()
+    transport.abort()
+    reference = weakref.ref(loop)
+    with pytest.warns(ResourceWarning):
+        del loop, transport, _, ours
+        gc.collect()
+    assert reference() is None
     peer.close()

@@ -221,3 +221,18 @@ print("parent goes on")
 """)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "parent goes on\n"
+
+
+def test_a_childs_child_keeps_its_own_descriptors():
+    """A child closes the ring it inherited: its own child must not close those numbers again."""
+    output = run_python(ECHO + """
+loop = kloop.new_event_loop()
+
+def child():
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+    in_child(lambda: print([number for number in opened if not os.path.exists(f"/proc/self/fd/{number}")]))
+
+in_child(child)
+loop.close()
+""")
+    assert output == "[]\n"

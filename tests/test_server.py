@@ -9,7 +9,7 @@ from asyncio.trsock import TransportSocket
 
 import pytest
 from driving import in_thread, run
-from peers import connected, listening
+from peers import connected, listening, pair
 from recorders import Echo, Recorder
 
 
@@ -307,3 +307,28 @@ def test_connect_accepted_socket(loop):
     run(loop, main())
 
 
+def test_a_factory_that_makes_no_protocol_costs_only_its_connection(loop):
+    """Its socket is closed at once, and the server doesn't count it; asyncio leaves that to the collector."""
+    factories = [lambda: None, Echo]
+
+    async def main():
+        server = await loop.create_server(lambda: factories.pop(0)(), "127.0.0.1", 0)
+        failed = connected(address_of(server))
+        assert await in_thread(failed.recv, 10) == b""
+        failed.close()
+        await echo_works(address_of(server))
+        await ended(server)
+
+    run(loop, main())
+    assert factories == []
+
+
+def test_a_connection_without_a_protocol_is_closed(loop):
+    async def main():
+        ours, peer = pair()
+        with pytest.raises(AttributeError, match="connection_made"):
+            await loop.create_connection(lambda: None, sock=ours)
+        assert await in_thread(peer.recv, 10) == b""
+        peer.close()
+
+    run(loop, main())

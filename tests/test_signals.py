@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from children import finished, run_python
@@ -15,6 +16,7 @@ USER = signal.SIGUSR1
 # <bits/sigaction.h>; the mask is 1024 bits on Linux.
 SA_RESTART = 0x10000000
 MASK_BYTES = 128
+IO_URING_ENTER = 426     # the same number on every architecture of Linux
 
 
 class SigAction(ctypes.Structure):
@@ -28,6 +30,12 @@ def flags_of(number):
     action = SigAction()
     assert ctypes.CDLL(None).sigaction(number, None, ctypes.byref(action)) == 0
     return action.flags
+
+
+def await_sleep_in_the_ring(thread):
+    """Returns when a thread of this process is in io_uring_enter(2)."""
+    while not Path(f"/proc/self/task/{thread}/syscall").read_text().startswith(f"{IO_URING_ENTER} "):
+        os.sched_yield()
 
 
 def test_a_handler_runs_on_the_loop(loop):
@@ -238,6 +246,43 @@ def test_a_wakeup_fd_that_the_program_has_set_is_left_alone(loop):
 def test_the_wakeup_fd_is_put_back_after_each_run(loop):
     run_once(loop)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_wakeup_fd_that_a_callback_sets_is_left_alone(loop):
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    loop.call_soon(signal.set_wakeup_fd, writing.fileno())
+    run_once(loop)
+    assert signal.set_wakeup_fd(-1) == writing.fileno()
+    reading.close()
+    writing.close()
+
+
+def test_a_python_handler_runs_in_a_sleep_that_submits_something_without_our_wakeup_fd(loop):
+    """io_uring_enter(2) then answers what it submitted and not EINTR."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    watched, _ = pair = socket.socketpair()
+    main_thread = threading.get_native_id()
+    before = signal.signal(USER, lambda *_: loop.stop())
+    signal.set_wakeup_fd(writing.fileno())
+    loop.add_reader(watched, pytest.fail, "nothing was sent")
+    late = loop.call_later(LIMIT_S, pytest.fail, "the handler did not run")
+
+    def send():
+        await_sleep_in_the_ring(main_thread)
+        os.kill(os.getpid(), USER)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    late.cancel()
+    loop.remove_reader(watched)
+    assert signal.set_wakeup_fd(-1) == writing.fileno()
+    signal.signal(USER, before)
+    for sock in (reading, writing, *pair):
+        sock.close()
 
 
 def test_run_cancels_the_main_task_on_ctrl_c():

@@ -6,6 +6,7 @@ import socket
 from asyncio.trsock import TransportSocket
 
 import pytest
+from children import run_python
 from driving import in_thread, run
 from peers import connected, listening, pair
 from recorders import BufferedRecorder, Echo, Recorder
@@ -277,3 +278,44 @@ def test_many_transports_in_turn_on_the_same_numbers(loop):
         await server.wait_closed()
 
     run(loop, main())
+
+
+def test_a_socket_closed_behind_the_transports_back_whose_number_an_accept_takes():
+    """The kernel still receives for the old transport, which must live as long as that lasts."""
+    run_python("""
+        import asyncio, gc, os, socket, kloop
+
+        class Told(asyncio.Protocol):
+            def connection_made(self, transport):
+                made.set_result(transport)
+
+        class Received(asyncio.Protocol):
+            def data_received(self, data):
+                received.set_result(data)
+
+        async def main():
+            global made, received
+            loop = asyncio.get_running_loop()
+            made, received = loop.create_future(), loop.create_future()
+            server = await loop.create_server(Told, "127.0.0.1", 0)
+            peer = socket.socket()
+            ours, other = socket.socketpair()
+            await loop.create_connection(Received, sock=ours)
+            number = ours.fileno()
+            ours.close()
+            lower = []
+            while (free := os.dup(0)) != number:
+                lower.append(free)
+            os.close(number)
+            peer.connect(server.sockets[0].getsockname())
+            transport = await made
+            assert transport.get_extra_info("socket").fileno() == number
+            gc.collect()
+            filling = [bytearray(400) for _ in range(10000)]
+            other.send(b"late")
+            assert await received == b"late"
+            transport.abort()
+            server.close()
+
+        kloop.run(main())
+        """)

@@ -139,13 +139,13 @@ cdef class Listener:
             core = StreamCore.__new__(StreamCore)
             core.peername = _peer_address(fd)
             core.sockname = self.address = _own_address(fd, self.address)
-            core._init(self.loop, transport, fd, None, protocol, self.server)
+            core._init(self.loop, transport, fd, None, protocol)
         except BaseException:
             posix_close(fd)
             raise
         transport._core = core
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-        return core._schedule_start(None)
+        return core._start(self.server, None)
 
     cdef int _make_from_socket(self, object sock) except -1:
         sock.setblocking(False)

@@ -35,6 +35,7 @@ cdef class LoopCore:
     cdef object runner                  # a context that a callback may run in
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
+    cdef set displaced                  # streams whose fd was closed behind their back and is another's now
     cdef list retired                   # closed listeners that undispatched events may name
     cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
@@ -48,6 +49,7 @@ cdef class LoopCore:
     def __cinit__(self, *args, **kwargs):
         self.k = NULL
         self.streams = {}
+        self.displaced = set()
         self.operations = set()
         self.stashed = []
         self.retired = []
@@ -122,8 +124,9 @@ cdef class LoopCore:
         self.stashed.clear()
         self.retired.clear()
         self.operations.clear()
-        streams = list(self.streams.values())
+        streams = [*self.streams.values(), *self.displaced]
         self.streams.clear()
+        self.displaced.clear()
         for stream in streams:
             (<StreamCore>stream)._core_gone()
 
@@ -138,8 +141,11 @@ cdef class LoopCore:
         return 0
 
     def _close_inherited(self):
-        """In a forked child: closes what it inherited, so that the parent's listeners end with the parent."""
-        if self.k is not NULL:
+        """In a forked child: closes what it inherited, so that the parent's listeners end with the parent.
+
+        Only in the first generation: in a child's child these numbers may be other files.
+        """
+        if self.k is not NULL and self.generation + 1 == _fork_generation:
             posix_close(kloop_ring_fd(self.k))
             posix_close(kloop_wake_fd(self.k))
 
@@ -170,6 +176,8 @@ cdef class LoopCore:
     # ---- scheduling
 
     cdef inline int _push(self, object handle) except -1:
+        if self._closed:
+            self._check_closed()
         if self.foreign.count:
             self._take_foreign()
         Py_INCREF(handle)
@@ -458,9 +466,10 @@ cdef class LoopCore:
         self.next_event = 0
         self.turn += 1
         _release_owners(self.k)
-        if result < 0:
-            if result != -EINTR:
-                raise _os_error(-result)
+        if result < 0 and result != -EINTR:
+            raise _os_error(-result)
+        if result < 0 or timeout_ns != 0:
+            # Not only after EINTR: a sleep that submitted something answers success.
             PyErr_CheckSignals()
         return 0
 

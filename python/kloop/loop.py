@@ -67,7 +67,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*old_hooks)
             if wakeup and not self._signal_handlers:
-                signal.set_wakeup_fd(-1)
+                self._signals_wake_nobody()
             self._detach_core()
 
     def _signals_wake_us(self) -> bool:
@@ -84,6 +84,12 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             signal.set_wakeup_fd(old)
             return False
         return True
+
+    def _signals_wake_nobody(self) -> None:
+        """Takes _signals_wake_us back, unless a callback has set a descriptor of its own."""
+        now = signal.set_wakeup_fd(-1)
+        if now not in (-1, self._csock.fileno()):
+            signal.set_wakeup_fd(now)
 
     def close(self) -> None:
         """Cancels what the kernel still does for this loop and frees the ring.

@@ -53,8 +53,7 @@ cdef class StreamCore:
     cdef uint64_t high
     cdef uint64_t low
 
-    cdef int _init(self, LoopCore loop, object transport, int fd, object sock, object protocol,
-                   object server) except -1:
+    cdef int _init(self, LoopCore loop, object transport, int fd, object sock, object protocol) except -1:
         cdef int64_t id
         loop._check_core()
         self.loop = loop
@@ -69,13 +68,26 @@ cdef class StreamCore:
         if id < 0:
             raise _os_error(<int>-id)
         self.id = <uint32_t>id
+        displaced = loop.streams.get(fd)
+        if displaced is not None:       # the core still names it in events
+            loop.displaced.add(displaced)
         loop.streams[fd] = self
-        self.server = server
-        if server is not None:
-            if _ATTACH_TAKES_TRANSPORT:
-                server._attach(transport)
-            else:
-                server._attach()
+        return 0
+
+    cdef int _start(self, object server, object waiter) except -1:
+        """Attaches to the server and schedules the first callbacks; closes the socket if that fails."""
+        try:
+            if server is not None:
+                if _ATTACH_TAKES_TRANSPORT:
+                    server._attach(self.transport)
+                else:
+                    server._attach()
+                self.server = server
+            self._schedule_start(waiter)
+        except BaseException:
+            self.protocol = None        # which was never told of the connection, nor is of its end
+            self._force_close(None)
+            raise
         return 0
 
     def __repr__(self):
@@ -339,6 +351,8 @@ cdef class StreamCore:
         self.core_closed = True
         if self.loop.streams.get(self.fd) is self:
             del self.loop.streams[self.fd]
+        else:
+            self.loop.displaced.discard(self)
         if self.lost_called:
             self._close_fd()
         return 0

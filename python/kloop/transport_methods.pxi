@@ -46,10 +46,10 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
     else:
         core.peername = extra['peername']
     self._core = core
-    core._init(loop, self, sock.fileno(), sock, protocol, server)
+    core._init(loop, self, sock.fileno(), sock, protocol)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         setsockopt(core.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-    core._schedule_start(waiter)
+    core._start(server, waiter)
 
 
 def write(self, data):
