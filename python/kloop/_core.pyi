@@ -16,6 +16,8 @@ class TimerHandle(Handle):
 class Operation:
     def cancel(self) -> None: ...
 
+def pidfd_open(pid: int) -> int: ...
+
 class Listener:
     sock: Any
     server: Any

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import _core
 from .errors import DriverUnavailable
+from .process import ProcessTransport
 from .selector import RingSelector
 from .transport import StreamTransport
 
@@ -35,6 +36,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._open_core(**{**_environment_options(), **options})
         self._serving: dict[int, _core.Listener] = {}
         self._lent: set[int] = set()  # fds of transports whose sendfile() is under way
+        self._children: set[ProcessTransport] = set()  # those that have not ended
         selector = RingSelector()
         selector.bind(self)
         try:
@@ -105,6 +107,8 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._serving.clear()
         asyncio.SelectorEventLoop.close(self)
         self._close_core()
+        for child in list(self._children):
+            child._forget_pidfd()
         _loops.discard(self)
 
     # ---- streams
@@ -144,6 +148,24 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             transp._reset_empty_waiter()
             if reading:
                 transp.resume_reading()
+
+    # ---- child processes
+
+    async def _make_subprocess_transport(self, protocol: Any, args: Any, shell: bool,
+                                         stdin: Any, stdout: Any, stderr: Any, bufsize: int,
+                                         extra: Any = None, **kwargs: Any) -> ProcessTransport:
+        waiter = self.create_future()
+        transport = ProcessTransport(self, protocol, args, shell, stdin, stdout, stderr, bufsize,
+                                     waiter=waiter, extra=extra, **kwargs)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
 
     # ---- servers
 

@@ -1,4 +1,27 @@
-# Operation: a descriptor that the ring polls.
+# Operation: a descriptor that the ring polls. And the descriptor of a child process.
+
+cdef extern from *:
+    """
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    #ifndef SYS_pidfd_open          /* headers before 5.3; one number on every architecture */
+    #define SYS_pidfd_open 434
+    #endif
+    static inline int kloop_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+    """
+    int kloop_pidfd_open(int pid) nogil
+
+
+def pidfd_open(int pid):
+    """A descriptor of a process, readable once it has ended; raises OSError (pidfd_open(2)).
+
+    os.pidfd_open is missing from Pythons that were built on an old system.
+    """
+    cdef int fd = kloop_pidfd_open(pid)
+    if fd < 0:
+        raise _os_error(c_errno)
+    return fd
+
 
 cdef class Operation:
     """A watch that the kernel has under way."""
