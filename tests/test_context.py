@@ -3,8 +3,10 @@
 import asyncio
 import contextvars
 import gc
+import sys
 import weakref
 
+import pytest
 from driving import run
 from peers import connected, pair
 from recorders import Recorder
@@ -68,6 +70,39 @@ def test_what_one_connection_sets_another_does_not_see(loop):
     assert [protocol.values["connection_made"] for protocol in protocols] == [1, 1, 1]
     assert [protocol.values["data_received"] for protocol in protocols] == [1, 1, 1]
     assert VARIABLE.get() == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="servers have a context from Python 3.15 on")
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_server_gives_each_connection_a_copy_of_its_makers_context(loop, debug):
+    """Also where its accepting begins later, in another context; debug mode takes another way."""
+    loop.set_debug(debug)
+    protocols = []
+
+    def factory():
+        VARIABLE.set(VARIABLE.get() + 1)
+        protocols.append(Counting())
+        return protocols[-1]
+
+    async def main():
+        VARIABLE.set(10)
+        server = await loop.create_server(factory, "127.0.0.1", 0, start_serving=False)
+        VARIABLE.set(20)
+        await server.start_serving()
+        for number in range(2):
+            peer = connected(server.sockets[0].getsockname())
+            peer.sendall(b"x")
+            while len(protocols) == number:
+                await asyncio.sleep(0)
+            await protocols[number].received(1)
+            peer.close()
+            await protocols[number].called("connection_lost")
+        server.close()
+        await server.wait_closed()
+
+    run(loop, main())
+    for protocol in protocols:
+        assert set(protocol.values.values()) == {11}
 
 
 def test_a_reader_has_the_context_of_add_reader(loop):

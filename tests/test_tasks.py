@@ -105,6 +105,38 @@ def test_eager_tasks(loop):
     loop.set_task_factory(None)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="eager_start came with Python 3.14")
+def test_create_task_that_starts_at_once(loop):
+    async def main():
+        seen = []
+
+        async def note(word):
+            seen.append(word)
+
+        later = loop.create_task(note("later"), eager_start=False)
+        at_once = loop.create_task(note("at once"), name="eager", eager_start=True)
+        assert at_once.done()
+        assert at_once.get_name() == "eager"
+        await later
+        assert seen == ["at once", "later"]
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="create_task passes all keywords on from Python 3.14 on")
+def test_a_task_factory_gets_every_keyword(loop):
+    given = []
+
+    def factory(loop, coroutine, **options):
+        given.append(options)
+        return asyncio.Task(coroutine, loop=loop)
+
+    loop.set_task_factory(factory)
+    loop.run_until_complete(loop.create_task(answer(1), name="its name", of_our_own=7))
+    loop.set_task_factory(None)
+    assert given == [{"name": "its name", "of_our_own": 7}]
+
+
 def test_gather_of_many_tasks(loop):
     async def main():
         return await asyncio.gather(*(answer(number) for number in range(5000)))

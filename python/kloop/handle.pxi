@@ -2,6 +2,10 @@
 # attributes and texts of asyncio.Handle.
 
 
+cdef enum:
+    NO_THREAD = 0       # pthread_self(3) is the address of a thread's block, never 0
+
+
 cdef object _run_failed(object handle, object exc):
     """Reports an exception of a callback as asyncio.Handle._run does."""
     callback = _format_callback(handle)
@@ -130,6 +134,66 @@ cdef int _cancel_handle(Handle handle) except -1:
     return 0
 
 
+# Python 3.14 made handles of call_soon_threadsafe thread-safe; before, they are plain ones.
+cdef object _StockThreadSafeHandle = getattr(events, '_ThreadSafeHandle', None)
+cdef bint _HANDLES_THREAD_SAFE = _StockThreadSafeHandle is not None
+
+
+cdef class ThreadSafeHandle(Handle):
+    """A Handle that other threads may cancel; duck-typed as asyncio's class of Python 3.14.
+
+    While the callback runs, ``cancel`` and ``cancelled`` wait in other threads until it has ended.
+    The GIL guards the attributes, so that only a thread that has to wait needs a lock.
+    """
+
+    cdef unsigned long runner       # the thread in the callback, or NO_THREAD
+    cdef object ended               # an Event that somebody waits for, or None
+
+    def __cinit__(self):
+        self.runner = NO_THREAD
+
+    @property
+    def __class__(self):
+        # isinstance() of the stock class holds.
+        return _StockThreadSafeHandle
+
+    cdef int _wait_for_callback(self) except -1:
+        if self.runner == NO_THREAD or self.runner == PyThread_get_thread_ident():
+            return 0
+        event = threading.Event()       # this may have let the callback go on and end
+        if self.runner != NO_THREAD:
+            if self.ended is None:
+                self.ended = event
+            event = self.ended
+            event.wait()
+        return 0
+
+    def cancel(self):
+        self._wait_for_callback()
+        _cancel_handle(self)
+
+    def cancelled(self):
+        self._wait_for_callback()
+        return bool(self._cancelled)
+
+    def _run(self):
+        if self._args is not None:
+            _run_thread_safe(self)
+
+
+cdef int _run_thread_safe(ThreadSafeHandle handle) except -1:
+    handle.runner = PyThread_get_thread_ident()
+    try:
+        _run_handle(handle)
+    finally:
+        handle.runner = NO_THREAD
+        if handle.ended is not None:
+            event = handle.ended
+            handle.ended = None
+            event.set()
+    return 0
+
+
 cdef inline object _call_in_context(object context, object callback, object args):
     """context.run(callback, *args), without the attribute look-up and the argument copy."""
     PyContext_Enter(context)
@@ -189,5 +253,16 @@ cdef inline void _show_to_gc(Handle handle) noexcept:
 
 cdef inline Handle _new_handle(LoopCore loop, object callback, object args, object context):
     cdef Handle handle = Handle.__new__(Handle)
+    _fill_handle(handle, loop, callback, args, context)
+    return handle
+
+
+cdef inline Handle _new_foreign_handle(LoopCore loop, object callback, object args, object context):
+    """For call_soon_threadsafe."""
+    cdef Handle handle
+    if _HANDLES_THREAD_SAFE:
+        handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
+    else:
+        handle = Handle.__new__(Handle)
     _fill_handle(handle, loop, callback, args, context)
     return handle

@@ -73,7 +73,8 @@ cdef class Listener:
     cdef uint32_t id
     cdef bint over
 
-    def __init__(self, LoopCore loop, sock, protocol_factory, server, accepted, plain):
+    def __init__(self, LoopCore loop, sock, protocol_factory, server, accepted, plain,
+                 context=None):
         cdef int64_t id
         loop._check_core()
         self.loop = loop
@@ -82,7 +83,7 @@ cdef class Listener:
         self.protocol_factory = protocol_factory
         self.accepted = accepted
         self.plain = plain and sock.family in (socket.AF_INET, socket.AF_INET6)
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         id = kloop_lib.listen(loop.k, sock.fileno(), <uint64_t><PyObject *>self)
         if id < 0:
             raise _os_error(<int>-id)
@@ -139,7 +140,7 @@ cdef class Listener:
             core = StreamCore.__new__(StreamCore)
             core.peername = _peer_address(fd)
             core.sockname = self.address = _own_address(fd, self.address)
-            core._init(self.loop, transport, fd, None, protocol)
+            core._init(self.loop, transport, fd, None, protocol, None)
         except BaseException:
             posix_close(fd)
             raise

@@ -224,7 +224,7 @@ cdef class LoopCore:
             self._check_closed()
         if self._debug:
             self._check_callback(callback, 'call_soon_threadsafe')
-        handle = _new_handle(self, callback, args, context)
+        handle = _new_foreign_handle(self, callback, args, context)
         _hide_from_gc(handle)
         self._push_foreign(handle)
         return handle
@@ -412,6 +412,12 @@ cdef class LoopCore:
                     self._run_timed(handle)
                 else:
                     _run_handle(<Handle>handle)
+            elif type(handle) is ThreadSafeHandle:
+                _show_to_gc(<Handle>handle)
+                if self._debug:
+                    self._run_timed(handle)
+                elif not (<Handle>handle)._cancelled:
+                    _run_thread_safe(<ThreadSafeHandle>handle)
             elif not handle._cancelled:
                 if self._debug:
                     self._run_timed(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import os
 import signal
@@ -122,17 +123,19 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         super()._ensure_fd_no_transport(number)
 
     def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, *,
-                               extra: Any = None, server: Any = None) -> StreamTransport:
+                               extra: Any = None, server: Any = None,
+                               context: Any = None) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None,
                             *, server_side: bool = False, server_hostname: Any = None,
-                            extra: Any = None, server: Any = None, **timeouts: Any) -> Any:
+                            extra: Any = None, server: Any = None, context: Any = None,
+                            **timeouts: Any) -> Any:
         self._ensure_fd_no_transport(rawsock)
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
-        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
+        StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
         return ssl_protocol._app_transport
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
@@ -170,18 +173,23 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     # ---- servers
 
     def _start_serving(self, protocol_factory: Any, sock: Any, sslcontext: Any = None,
-                       server: Any = None, backlog: int = 100, *timeouts: Any) -> None:
-        accept = functools.partial(self._accepted, protocol_factory, sslcontext, server, timeouts)
+                       server: Any = None, backlog: int = 100, *timeouts: Any,
+                       context: Any = None) -> None:
+        """Accepts on sock. context: the server's, which Python has from 3.15 on."""
+        accept = functools.partial(self._accepted, protocol_factory, sslcontext, server, timeouts,
+                                   context is not None)
         fd = sock.fileno()
         if fd in self._serving:
             raise RuntimeError(f'File descriptor {fd} is already served by this loop')
         self._serving[fd] = _core.Listener(
-            self, sock, protocol_factory, server, accept, sslcontext is None)
+            self, sock, protocol_factory, server, accept, sslcontext is None, context)
 
     def _accepted(self, protocol_factory: Any, sslcontext: Any, server: Any, timeouts: Any,
-                  conn: Any, extra: Any) -> None:
+                  with_context: bool, conn: Any, extra: Any) -> None:
+        """Makes the transport of an accepted connection in a task. Runs in the connection's context."""
+        options = {'context': contextvars.copy_context()} if with_context else {}
         self.create_task(self._accept_connection2(
-            protocol_factory, conn, extra, sslcontext, server, *timeouts))
+            protocol_factory, conn, extra, sslcontext, server, *timeouts, **options), **options)
 
     def _stop_serving(self, sock: Any) -> None:
         listener = self._serving.pop(sock.fileno(), None)

@@ -53,14 +53,15 @@ cdef class StreamCore:
     cdef uint64_t high
     cdef uint64_t low
 
-    cdef int _init(self, LoopCore loop, object transport, int fd, object sock, object protocol) except -1:
+    cdef int _init(self, LoopCore loop, object transport, int fd, object sock, object protocol,
+                   object context) except -1:
         cdef int64_t id
         loop._check_core()
         self.loop = loop
         self.transport = transport
         self.fd = fd
         self.sock = sock
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         self.high = 64 * 1024
         self.low = 16 * 1024
         self._set_protocol(protocol)

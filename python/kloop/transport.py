@@ -50,6 +50,8 @@ class StreamTransport(transports._FlowControlMixin, asyncio.Transport):  # type:
     _force_close = _core.force_close
     _fatal_error = _core.fatal_error
     _protocol_paused = property(_core.protocol_paused)
+    # Tests of CPython read this one.
+    _paused = property(_core.reading_paused)
     _make_empty_waiter = _core.make_empty_waiter
     _reset_empty_waiter = _core.reset_empty_waiter
 

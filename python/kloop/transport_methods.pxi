@@ -29,8 +29,12 @@ cdef inline StreamCore _core_of(object transport):
     return <StreamCore>core
 
 
-def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None):
-    """Takes over a connected, non-blocking stream socket."""
+def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None,
+         context=None):
+    """Takes over a connected, non-blocking stream socket.
+
+    The protocol is called in context; None: in a copy of the current one.
+    """
     cdef StreamCore core = StreamCore.__new__(StreamCore)
     cdef int one = 1
     self._extra = extra
@@ -46,7 +50,7 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
     else:
         core.peername = extra['peername']
     self._core = core
-    core._init(loop, self, sock.fileno(), sock, protocol)
+    core._init(loop, self, sock.fileno(), sock, protocol, context)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         setsockopt(core.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
     core._start(server, waiter)
@@ -156,6 +160,11 @@ def get_extra_info(self, name, default=None):
     if self._extra is None:
         return default
     return self._extra.get(name, default)
+
+
+def reading_paused(self):
+    """Whether pause_reading() is in effect."""
+    return bool(_core_of(self).paused)
 
 
 def protocol_paused(self):
