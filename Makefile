@@ -42,7 +42,7 @@ check: build $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
 bench: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/bench.py $(BENCH_ARGS)
 
-soak: build $(VENV)/.made-run
+soak: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/soak.py $(SOAK_ARGS)
 
 # The build. go and setup.py know what is up to date.

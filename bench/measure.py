@@ -50,7 +50,8 @@ def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool
             "p50_us": got["p50_us"],
             "p99_us": got["p99_us"],
             "starved": got["starved_seconds"] / got["run_seconds"],
-            "load_busy": got["client_cpu_ns"] / got["seconds"] / 1e9,
+            "load_busy": max(got["client_cpu_ns"] - got["client_idle_ns"], 0) / got["seconds"] / 1e9,
+            "server_busy": got["server_cpu_ns"] / got["seconds"] / 1e9,
         }
         if row.kind != "busy":  # there the spinning thread's time counts too
             metrics["cpu_us"] = got["server_cpu_ns"] / messages / 1e3

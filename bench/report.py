@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from rows import Goal, Row, goal_for
 
 LOAD_KINDS = ("echo", "busy", "client", "micro")
-# The generator's own share of a core, above which the server may not have been the bottleneck.
+# The generator's share of its core, above which it may have been the bottleneck, unless the server
+# was as busy: then a rate only says what the server can do at least.
 LOAD_BUSY_LIMIT = 0.95
+SERVER_BUSY = 0.98
 # The part of the time for which a process had no core because something else ran on it: above
 # this, rates say what else the machine did. CPU per message suffers less.
 STARVED_LIMIT = 0.02
@@ -46,10 +48,18 @@ class Verdict:
 
     goal: Goal
     value: float
+    at_least: bool = False  # the true value is this or more
 
     @property
     def reached(self) -> bool:
         return self.goal.reached(self.value)
+
+    @property
+    def word(self) -> str:
+        """pass, MISS, or that the generator was too slow to tell."""
+        if self.reached:
+            return "pass"
+        return "NOT SHOWN" if self.at_least else "MISS"
 
 
 class Results:
@@ -78,6 +88,11 @@ class Results:
                 ratios.append(mine / other)
         return statistics.median(ratios) if ratios else None
 
+    def load_limited(self, row: Row, loop: str, malloc: str) -> bool:
+        """Whether the load generator may have been the bottleneck of a rate."""
+        load, server = (self.median(row, loop, malloc, metric) for metric in ("load_busy", "server_busy"))
+        return load is not None and server is not None and load > LOAD_BUSY_LIMIT and server < SERVER_BUSY
+
     def verdicts(self, row: Row, loop: str, malloc: str, metrics: Iterable[str] = METRIC_NAMES) -> dict[str, Verdict]:
         found = {}
         for metric in metrics:
@@ -89,7 +104,8 @@ class Results:
             else:
                 value = self.median(row, loop, malloc, metric)
             if value is not None:
-                found[metric] = Verdict(goal, value)
+                limited = metric == "per_second" and self.load_limited(row, loop, malloc)
+                found[metric] = Verdict(goal, value, limited)
         return found
 
 
@@ -103,11 +119,20 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x"
 
 
+def _rate_ratio(results: Results, row: Row, loop: str, base: str, malloc: str) -> str:
+    """The ratio of two rates, of which neither, one or both may be lower bounds."""
+    text = _ratio(results.ratio(row, loop, base, malloc, "per_second"))
+    mine, other = (results.load_limited(row, name, malloc) for name in (loop, base))
+    if text == "-" or mine == other:
+        return f"~{text}" if mine and loop != base else text
+    return f"≥{text}" if mine else f"≤{text}"
+
+
 def _goals(verdicts: dict[str, Verdict], named: bool) -> str:
     texts = []
     for metric, verdict in verdicts.items():
         name = f"{METRIC_NAMES[metric]} " if named else ""
-        texts.append(f"{name}{verdict.goal} {'pass' if verdict.reached else 'MISS'}")
+        texts.append(f"{name}{verdict.goal} {verdict.word}")
     return ", ".join(texts)
 
 
@@ -130,13 +155,14 @@ def load_table(results: Results, malloc: str) -> list[tuple[str, ...]]:
             def med(metric: str, row: Row = row, loop: str = loop) -> float | None:
                 return results.median(row, loop, malloc, metric)
 
+            at_least = "≥" if results.load_limited(row, loop, malloc) else ""
             lines.append(
                 (
                     row.id,
                     loop,
-                    _number(med("per_second"), 0),
-                    _ratio(results.ratio(row, loop, "uvloop", malloc, "per_second")),
-                    _ratio(results.ratio(row, loop, "asyncio", malloc, "per_second")),
+                    at_least + _number(med("per_second"), 0),
+                    _rate_ratio(results, row, loop, "uvloop", malloc),
+                    _rate_ratio(results, row, loop, "asyncio", malloc),
                     _number(med("cpu_us")),
                     _ratio(results.ratio(row, loop, "uvloop", malloc, "cpu_us")),
                     _number(med("syscalls")),
@@ -204,7 +230,8 @@ def goal_summary(results: Results, malloc: str) -> tuple[int, list[str]]:
                     reached += 1
                 else:
                     name = METRIC_NAMES[metric]
-                    missed.append(f"{row.id} {loop} {name}: {verdict.value:.2f}, goal {verdict.goal}")
+                    unknown = ", or more: the load generator was at its limit" if verdict.at_least else ""
+                    missed.append(f"{row.id} {loop} {name}: {verdict.value:.2f}{unknown}, goal {verdict.goal}")
     return reached, missed
 
 
@@ -221,9 +248,18 @@ def medians_above(results: Results, metric: str, limit: float) -> list[tuple[str
 def doubts(results: Results) -> list[str]:
     """What speaks against trusting these figures."""
     texts = []
-    if busy := medians_above(results, "load_busy", LOAD_BUSY_LIMIT):
-        names = "".join(f"\n- {name}: {share:.0%} of its core" for name, share in busy)
-        texts.append(f"The load generator was near its limit, the server may have more to give:{names}")
+    limited = [
+        f"\n- {row.id} {loop} ({malloc} malloc)"
+        for row in results.rows
+        for loop in results.loops
+        for malloc in results.mallocs
+        if results.load_limited(row, loop, malloc)
+    ]
+    if limited:
+        texts.append(
+            f"The load generator used more than {LOAD_BUSY_LIMIT:.0%} of its core and the server had time left: rates "
+            f"marked ≥ are lower bounds, and ratios of two such, marked ~, say little:{''.join(limited)}"
+        )
     if starved := medians_above(results, "starved", STARVED_LIMIT):
         worst = max(share for _, share in starved)
         texts.append(

@@ -1,10 +1,6 @@
 package main
 
-import (
-	"math/rand/v2"
-
-	"golang.org/x/sys/unix"
-)
+import "math/rand/v2"
 
 // maxClosesPerTick bounds the work between two batches: a generator that was
 // kept from running does not make up for all that was due at once.
@@ -37,13 +33,13 @@ func (k *closer) tick(c *echoClient) {
 }
 
 func (k *closer) close(c *echoConn) {
-	if c.state != open {
+	if c.state != open || c.ending {
 		return
 	}
 	c.client.result.Closes++
 	switch k.random.IntN(3) {
 	case 0:
-		if err := setAbort(c.fd); err != nil {
+		if err := setAbort(c.client.engine.fd(c.index)); err != nil {
 			c.client.fail("abort: %v", err)
 		}
 		c.shut()
@@ -52,18 +48,6 @@ func (k *closer) close(c *echoConn) {
 		c.shut()
 		c.again()
 	default:
-		k.halfClose(c)
+		c.halfClose()
 	}
-}
-
-// halfClose ends our side. What the kernel has not taken yet is given up; what
-// it has taken has to come back.
-func (k *closer) halfClose(c *echoConn) {
-	if err := unix.Shutdown(c.fd, unix.SHUT_WR); err != nil {
-		c.lost("shutdown", err)
-		return
-	}
-	c.state = halfClosed
-	c.target = c.sent
-	c.progressNS = c.client.fairNS
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // echoClient keeps depth messages under way on each connection.
@@ -14,10 +12,8 @@ type echoClient struct {
 	*session
 	size    int
 	depth   int
-	to      unix.Sockaddr
-	family  int
+	to      peer
 	pattern *pattern
-	buffer  []byte // shared: what was read is checked at once and forgotten
 	conns   []echoConn
 	serials uint64 // streams begun
 	started int    // connections begun during the ramp
@@ -53,26 +49,23 @@ func runEcho(args []string, idle bool) (failed bool, err error) {
 		c.idle = true
 		return c.runIdle()
 	}
-	if err := c.run(c, finished); err != nil {
-		return true, err
-	}
-	return c.report()
+	return c.runAndReport(c)
 }
 
 func newEchoClient(l limits, size, depth int) (*echoClient, error) {
-	s, err := newSession(l, "echo")
+	to, err := parsePeer(l.addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &echoClient{session: s, size: size, depth: depth, pattern: newPattern()}
-	c.result.SizeBytes = size
-	if c.to, c.family, err = parseAddr(l.addr); err != nil {
+	s, err := newSession(l, "echo", shape{slots: l.conns, chunk: size * depth})
+	if err != nil {
 		return nil, err
 	}
-	c.buffer = make([]byte, maxChunk)
+	c := &echoClient{session: s, size: size, depth: depth, to: to, pattern: newPattern()}
+	c.result.SizeBytes = size
 	c.conns = make([]echoConn, l.conns)
 	for i := range c.conns {
-		c.conns[i] = echoConn{client: c, index: i, fd: -1, sentNS: make([]int64, depth)}
+		c.conns[i] = echoConn{client: c, index: i, sentNS: make([]int64, depth)}
 	}
 	return c, nil
 }
@@ -103,27 +96,15 @@ func (c *echoClient) start() {
 		return
 	}
 	for i := range c.conns {
-		c.conns[i].topUp(c.nowNS)
+		c.conns[i].topUp()
 	}
 }
 
-func (c *echoClient) event(i int, generation uint32, events uint32) {
-	conn := &c.conns[i]
-	if conn.generation != generation || conn.state == closed {
-		return
-	}
-	if conn.state == connecting {
-		conn.connected(events)
-		return
-	}
-	if events&(unix.EPOLLIN|endMask) != 0 {
-		conn.pull(events&endMask != 0)
-	}
-	if conn.blocked && events&unix.EPOLLOUT != 0 {
-		conn.blocked = false
-		conn.push()
-	}
-}
+func (c *echoClient) connected(slot int)            { c.conns[slot].connected() }
+func (c *echoClient) sent(slot int)                 { c.conns[slot].taken() }
+func (c *echoClient) received(slot int, p []byte)   { c.conns[slot].received(p) }
+func (c *echoClient) ended(slot int)                { c.conns[slot].ended() }
+func (c *echoClient) lost(i int, d string, e error) { c.conns[i].lost(d, e) }
 
 func (c *echoClient) tick() {
 	if c.closer != nil && c.busy() {

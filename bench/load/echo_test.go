@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -58,10 +59,12 @@ func startServer(t *testing.T, handle func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-func runTestEcho(t *testing.T, addr string, conns, size, depth int, closeRate float64) *result {
+func runTestEcho(t *testing.T, addr string, engine string, conns, size, depth int, closeRate float64) *result {
 	t.Helper()
 	l := limits{addr: addr, conns: conns, duration: 300 * time.Millisecond, warmup: 50 * time.Millisecond}
-	l.stall = 500 * time.Millisecond
+	l.stall, l.engine = 500*time.Millisecond, engine
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	c, err := newEchoClient(l, size, depth)
 	if err != nil {
 		t.Fatal(err)
@@ -72,10 +75,8 @@ func runTestEcho(t *testing.T, addr string, conns, size, depth int, closeRate fl
 	if err := c.run(c, finished); err != nil {
 		t.Fatal(err)
 	}
-	for i := range c.conns {
-		if c.conns[i].state != closed {
-			c.conns[i].shut()
-		}
+	if err := c.engine.close(); err != nil {
+		t.Fatal(err)
 	}
 	return &c.result
 }
@@ -92,16 +93,24 @@ func TestEcho(t *testing.T) {
 		{20, 3 * patternPeriod, 1, 0}, // larger than a chunk of the kernel's buffers
 		{20, 1024, 1, 500},
 		{10, 100 * 1024, 1, 200},
+		{2, 8 << 20, 1, 20}, // larger than all buffers of the kernel: sends wait
 	} {
-		t.Run(fmt.Sprintf("%dx%d depth %d closes %v", c.conns, c.size, c.depth, c.closeRate), func(t *testing.T) {
-			r := runTestEcho(t, addr, c.conns, c.size, c.depth, c.closeRate)
-			if r.failed() || r.Messages == 0 {
-				t.Errorf("%+v", r)
-			}
-			if c.closeRate > 0 && r.Closes == 0 {
-				t.Error("no connection was closed")
-			}
-		})
+		for _, engine := range engines(t) {
+			name := fmt.Sprintf("%s %dx%d depth %d closes %v", engine, c.conns, c.size, c.depth, c.closeRate)
+			t.Run(name, func(t *testing.T) {
+				before := openFiles(t)
+				r := runTestEcho(t, addr, engine, c.conns, c.size, c.depth, c.closeRate)
+				if r.failed() || r.Messages == 0 || r.Engine != engine {
+					t.Errorf("%+v", r)
+				}
+				if c.closeRate > 0 && r.Closes == 0 {
+					t.Error("no connection was closed")
+				}
+				if after := openFiles(t); after > before+c.conns { // the server's ends may still be open
+					t.Errorf("%d descriptors before, %d after", before, after)
+				}
+			})
+		}
 	}
 }
 
@@ -137,12 +146,14 @@ func TestFaultsAreSeen(t *testing.T) {
 			copyBytes(c, 4096)
 		}},
 	} {
-		t.Run(f.name, func(t *testing.T) {
-			r := runTestEcho(t, startServer(t, f.handle), 2, 1024, 1, 0)
-			// An early end may also show up as a reset.
-			if !r.failed() || (!strings.Contains(r.FirstError, f.text) && !strings.Contains(r.FirstError, "reset")) {
-				t.Errorf("%+v", r)
-			}
-		})
+		for _, engine := range engines(t) {
+			t.Run(engine+" "+f.name, func(t *testing.T) {
+				r := runTestEcho(t, startServer(t, f.handle), engine, 2, 1024, 1, 0)
+				// An early end may also show up as a reset.
+				if !r.failed() || (!strings.Contains(r.FirstError, f.text) && !strings.Contains(r.FirstError, "reset")) {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
 	}
 }

@@ -1,19 +1,16 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 // httpClient keeps one GET under way on each of its keep-alive connections.
 type httpClient struct {
 	*session
-	to      unix.Sockaddr
-	family  int
+	to      peer
 	request []byte
-	buffer  []byte
 	conns   []httpConn
 	started int
 	proven  int
@@ -22,9 +19,7 @@ type httpClient struct {
 type httpConn struct {
 	client     *httpClient
 	index      int
-	fd         int
 	state      connState
-	unsent     []byte // the rest of a request
 	parser     responseParser
 	waiting    bool // a response is due
 	sentNS     int64
@@ -46,26 +41,24 @@ func runHTTP(args []string) (failed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := c.run(c, finished); err != nil {
-		return true, err
-	}
-	return c.report()
+	return c.runAndReport(c)
 }
 
 func newHTTPClient(l limits, path, expect string) (*httpClient, error) {
-	s, err := newSession(l, "http")
+	to, err := parsePeer(l.addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &httpClient{session: s, buffer: make([]byte, maxChunk)}
-	if c.to, c.family, err = parseAddr(l.addr); err != nil {
+	s, err := newSession(l, "http", shape{slots: l.conns})
+	if err != nil {
 		return nil, err
 	}
+	c := &httpClient{session: s, to: to}
 	const form = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: kloop-load\r\nAccept: */*\r\n\r\n"
 	c.request = fmt.Appendf(nil, form, path, l.addr)
 	c.conns = make([]httpConn, l.conns)
 	for i := range c.conns {
-		c.conns[i] = httpConn{client: c, index: i, fd: -1, parser: responseParser{expect: expect}}
+		c.conns[i] = httpConn{client: c, index: i, parser: responseParser{expect: expect}}
 	}
 	return c, nil
 }
@@ -73,13 +66,12 @@ func newHTTPClient(l limits, path, expect string) (*httpClient, error) {
 func (c *httpClient) ramp() (bool, error) {
 	for c.started < len(c.conns) && c.started-c.proven < rampWindow {
 		conn := &c.conns[c.started]
-		fd, err := dial(c.to, c.family)
+		fd, err := c.to.dial()
 		if err != nil {
 			return false, err
 		}
-		conn.fd, conn.state = fd, connecting
-		conn.waiting, conn.progressNS = true, c.fairNS
-		if err := c.poll.add(fd, conn.index, 0); err != nil {
+		conn.state, conn.waiting, conn.progressNS = connecting, true, c.fairNS
+		if err := c.engine.add(conn.index, fd); err != nil {
 			return false, err
 		}
 		c.started++
@@ -89,33 +81,29 @@ func (c *httpClient) ramp() (bool, error) {
 
 func (c *httpClient) start() {
 	for i := range c.conns {
-		c.conns[i].get(c.nowNS)
+		c.conns[i].get()
 	}
 }
 
 func (c *httpClient) tick() {}
 
-func (c *httpClient) event(i int, _ uint32, events uint32) {
-	conn := &c.conns[i]
-	if conn.state == connecting {
-		if err := socketError(conn.fd); err != nil {
-			conn.lost("connect: %v", err)
-			return
-		}
-		if events&unix.EPOLLOUT == 0 {
-			return
-		}
-		conn.state = open
-		conn.get(c.clock())
-		return
-	}
-	if conn.state != open {
-		return
-	}
-	conn.push()
-	if events&(unix.EPOLLIN|endMask) != 0 {
-		conn.pull(events&endMask != 0)
-	}
+func (c *httpClient) connected(slot int) {
+	c.conns[slot].state = open
+	c.conns[slot].get()
+}
+
+func (c *httpClient) sent(int) {} // a request is never followed by another before its response
+
+func (c *httpClient) received(slot int, p []byte) { c.conns[slot].feed(p) }
+
+func (c *httpClient) ended(slot int) {
+	c.lost(slot, "keep-alive", errors.New("the server closed the connection"))
+}
+
+func (c *httpClient) lost(slot int, doing string, because error) {
+	conn := &c.conns[slot]
+	c.fail("connection %d after %d responses: %s: %v", slot, conn.responses, doing, because)
+	conn.shut()
 }
 
 func (c *httpClient) stalled(before int64) (n int, name string) {
@@ -139,95 +127,48 @@ func (c *httpClient) outstanding() (n int) {
 }
 
 // get sends a request.
-func (c *httpConn) get(now int64) {
+func (c *httpConn) get() {
 	c.waiting = true
-	c.sentNS, c.progressNS = now, c.client.fairNS
-	c.unsent = c.client.request
-	c.push()
-}
-
-func (c *httpConn) push() {
-	for len(c.unsent) > 0 {
-		n, err := unix.Write(c.fd, c.unsent)
-		switch err {
-		case nil:
-			c.unsent = c.unsent[n:]
-		case unix.EAGAIN: // EPOLLOUT will say when
-			return
-		case unix.EINTR:
-		default:
-			c.lost("write: %v", err)
-			return
-		}
-	}
-}
-
-// pull reads until the socket is drained; a read that did not fill the buffer
-// has drained it, unless the end has come too.
-func (c *httpConn) pull(toEnd bool) {
-	for c.state == open {
-		n, err := unix.Read(c.fd, c.client.buffer)
-		switch {
-		case err == unix.EAGAIN:
-			return
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			c.lost("read: %v", err)
-			return
-		case n == 0:
-			c.lost("%v", "the server closed a keep-alive connection")
-			return
-		}
-		c.progressNS = c.client.fairNS
-		c.client.result.TotalBytes += uint64(n)
-		if !c.feed(c.client.buffer[:n]) {
-			return
-		}
-		if n < len(c.client.buffer) && !toEnd {
-			return
-		}
-	}
+	c.sentNS, c.progressNS = c.client.nowNS, c.client.fairNS
+	c.client.engine.send(c.index, c.client.request)
 }
 
 // feed hands received bytes to the parser; a complete response is booked and the
 // next request sent.
-func (c *httpConn) feed(b []byte) bool {
+func (c *httpConn) feed(b []byte) {
+	c.progressNS = c.client.fairNS
+	c.client.result.TotalBytes += uint64(len(b))
 	if !c.waiting {
 		c.client.mismatch("connection %d: %d bytes that nobody asked for", c.index, len(b))
-		return false
+		c.shut()
+		return
 	}
 	rest, done, err := c.parser.feed(b)
-	if err != nil {
+	switch {
+	case err != nil:
 		c.client.mismatch("connection %d, response %d: %v", c.index, c.responses, err)
-		return false
-	}
-	if !done {
-		return true
-	}
-	if len(rest) > 0 {
+		c.shut()
+	case done && len(rest) > 0:
 		c.client.mismatch("connection %d: %d bytes behind response %d", c.index, len(rest), c.responses)
-		return false
+		c.shut()
+	case done:
+		c.complete()
 	}
-	c.complete()
-	return true
 }
 
 func (c *httpConn) complete() {
-	now := c.client.clock()
 	c.waiting = false
 	c.responses++
-	c.client.message(now - c.sentNS)
+	c.client.message(c.client.nowNS - c.sentNS)
 	switch {
 	case c.client.phase == ramping:
 		c.client.proven++
 	case c.client.busy():
-		c.get(now)
+		c.get()
 	}
 }
 
-func (c *httpConn) lost(format string, cause any) {
-	c.client.fail("connection %d after %d responses: "+format, c.index, c.responses, cause)
-	unix.Close(c.fd)
-	c.fd, c.state, c.waiting = -1, closed, false
+func (c *httpConn) shut() {
+	c.client.engine.shut(c.index)
+	c.state, c.waiting = closed, false
 }

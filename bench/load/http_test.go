@@ -4,18 +4,22 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 )
 
-func runTestHTTP(t *testing.T, handler http.HandlerFunc, expect string) *result {
+func runTestHTTP(t *testing.T, engine string, handler http.HandlerFunc, expect string) *result {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	l := limits{addr: strings.TrimPrefix(server.URL, "http://"), conns: 10, stall: 500 * time.Millisecond}
 	l.warmup, l.duration = 20*time.Millisecond, 200*time.Millisecond
+	l.engine = engine
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	c, err := newHTTPClient(l, "/path?q=1", expect)
 	if err != nil {
 		t.Fatal(err)
@@ -24,10 +28,8 @@ func runTestHTTP(t *testing.T, handler http.HandlerFunc, expect string) *result 
 		t.Fatal(err)
 	}
 	r := c.result
-	for i := range c.conns {
-		if c.conns[i].state == open {
-			c.conns[i].lost("%v", "end of test")
-		}
+	if err := c.engine.close(); err != nil {
+		t.Fatal(err)
 	}
 	return &r
 }
@@ -49,12 +51,14 @@ func TestHTTP(t *testing.T) {
 			io.WriteString(w, large[5:])
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := runTestHTTP(t, handler, large)
-			if r.failed() || r.Messages == 0 {
-				t.Errorf("%+v", r)
-			}
-		})
+		for _, engine := range engines(t) {
+			t.Run(engine+" "+name, func(t *testing.T) {
+				r := runTestHTTP(t, engine, handler, large)
+				if r.failed() || r.Messages == 0 {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
 	}
 }
 
@@ -92,12 +96,14 @@ func TestHTTPFaultsAreSeen(t *testing.T) {
 			io.WriteString(w, "yes")
 		}},
 	} {
-		served.Store(0)
-		t.Run(f.text, func(t *testing.T) {
-			r := runTestHTTP(t, f.handler, "yes")
-			if !strings.Contains(r.FirstError, f.text) {
-				t.Errorf("%+v", r)
-			}
-		})
+		for _, engine := range engines(t) {
+			served.Store(0)
+			t.Run(engine+" "+f.text, func(t *testing.T) {
+				r := runTestHTTP(t, engine, f.handler, "yes")
+				if !strings.Contains(r.FirstError, f.text) {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
 	}
 }

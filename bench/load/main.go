@@ -75,10 +75,14 @@ type limits struct {
 	stall      time.Duration
 	pid        int
 	tracepoint uint64
+	engine     string
+	spin       time.Duration
 }
 
 func (l *limits) register(f *flag.FlagSet) {
 	f.StringVar(&l.addr, "addr", "", "IPv4 or IPv6 `address:port` of the server")
+	f.StringVar(&l.engine, "engine", engineAuto, "uring, epoll, or auto: what suits the messages and the kernel allows")
+	f.DurationVar(&l.spin, "spin", spinDefault, "time to look for events before sleeping, of which the server has to wake us")
 	f.IntVar(&l.conns, "conns", 1, "connections")
 	f.DurationVar(&l.duration, "duration", time.Second, "time to measure, after the warm-up")
 	f.DurationVar(&l.warmup, "warmup", 200*time.Millisecond, "time before measuring")
@@ -95,8 +99,8 @@ func (l *limits) check() error {
 		return fmt.Errorf("-addr is missing")
 	case l.conns < 1 || l.conns > maxConns:
 		return fmt.Errorf("-conns must be 1 to %d", maxConns)
-	case l.duration <= 0 || l.warmup < 0 || l.stall <= 0:
-		return fmt.Errorf("-duration and -stall must be positive, -warmup not negative")
+	case l.duration <= 0 || l.warmup < 0 || l.spin < 0 || l.stall <= 0:
+		return fmt.Errorf("-duration and -stall must be positive, -warmup and -spin not negative")
 	case l.tracepoint != 0 && l.pid == 0:
 		return fmt.Errorf("-tracepoint needs -pid")
 	}
@@ -128,6 +132,7 @@ func raiseFileLimit(need int) error {
 // are microseconds, _ns nanoseconds.
 type result struct {
 	Mode           string  `json:"mode"`
+	Engine         string  `json:"engine"`
 	Conns          int     `json:"conns"`
 	SizeBytes      int     `json:"size_bytes,omitempty"`
 	Messages       uint64  `json:"messages"`
@@ -143,6 +148,7 @@ type result struct {
 	FirstError     string  `json:"first_error,omitempty"`
 	ServerCPUns    int64   `json:"server_cpu_ns"`
 	ClientCPUns    int64   `json:"client_cpu_ns"`
+	ClientIdleNS   int64   `json:"client_idle_ns"`  // part of ClientCPUns in which there was nothing to do
 	Syscalls       int64   `json:"syscalls"`        // -1: not counted
 	RunSeconds     float64 `json:"run_seconds"`     // from the first connection to the last byte
 	StarvedSeconds float64 `json:"starved_seconds"` // of these: server or generator had no core

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,8 @@ func newPoller(conns int) (*poller, error) {
 	return &poller{fd: fd, events: make([]unix.EpollEvent, conns+1)}, nil
 }
 
+func (p *poller) close() error { return os.NewSyscallError("close", unix.Close(p.fd)) }
+
 func (p *poller) add(fd, index int, generation uint32) error {
 	ev := unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
@@ -51,33 +54,62 @@ func (p *poller) wait(timeoutMS int) ([]unix.EpollEvent, error) {
 	return p.events[:n], nil
 }
 
-func parseAddr(text string) (unix.Sockaddr, int, error) {
+// peer is where a client connects to.
+type peer struct {
+	address unix.Sockaddr
+	family  int
+	kind    int // SOCK_STREAM or SOCK_DGRAM
+}
+
+// unixPrefix marks an address as the path of a unix socket.
+const unixPrefix = "unix:"
+
+// parsePeer reads "address:port" or "unix:path".
+func parsePeer(text string) (peer, error) {
+	if path, found := strings.CutPrefix(text, unixPrefix); found {
+		return peer{&unix.SockaddrUnix{Name: path}, unix.AF_UNIX, unix.SOCK_STREAM}, nil
+	}
 	a, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return nil, 0, fmt.Errorf("-addr: %w", err)
+		return peer{}, fmt.Errorf("-addr: %w", err)
 	}
 	if ip := a.Addr().Unmap(); ip.Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, unix.AF_INET, nil
+		return peer{&unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, unix.AF_INET, unix.SOCK_STREAM}, nil
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}, unix.AF_INET6, nil
+	return peer{&unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}, unix.AF_INET6, unix.SOCK_STREAM}, nil
 }
 
 // dial starts a connect. The socket is writable once it is connected.
-func dial(to unix.Sockaddr, family int) (int, error) {
-	const flags = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	fd, err := unix.Socket(family, flags, unix.IPPROTO_TCP)
+func (p peer) dial() (int, error) {
+	fd, err := unix.Socket(p.family, p.kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+	if err := p.prepare(fd); err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("setsockopt", err)
 	}
-	if err := unix.Connect(fd, to); err != nil && err != unix.EINPROGRESS {
+	// EAGAIN: a unix socket whose backlog is full. The ramp keeps below it.
+	if err := unix.Connect(fd, p.address); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("connect", err)
 	}
 	return fd, nil
+}
+
+// congestion control of our sends: the simplest there is. It is part of every kernel and allowed
+// to everybody (tcp(7)), so that results don't depend on the system's default:
+// bbr, for one, makes the generator pay for pacing.
+const congestion = "reno"
+
+func (p peer) prepare(fd int) error {
+	if p.kind != unix.SOCK_STREAM || p.family == unix.AF_UNIX {
+		return nil
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return err
+	}
+	return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion)
 }
 
 // socketError answers what ended a connect or a connection, nil if nothing did.
