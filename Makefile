@@ -33,7 +33,7 @@ help:
 run: build $(VENV)/.made-run
 	$(PY) bench/run_web.py
 
-test: build $(VENV)/.made-run $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
+test: build $(VENV)/.made-run $(VENV)/.made-test $(VENV)/.made-usage $(VENV)/.made-lint $(VENV)/bin/staticcheck
 	$(PY) tests/everything.py
 
 check: build $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
