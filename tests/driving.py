@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import threading
+from pathlib import Path
 
 # Far above what any test needs on a busy machine, far below pytest's own limit.
 LIMIT_S = 20
+IO_URING_ENTER = 426     # the same number on every architecture of Linux
 
 
 def run(loop, coroutine, limit_s=LIMIT_S):
@@ -79,3 +82,9 @@ def joined(function, *args):
     if not succeeded:
         raise value
     return value
+
+
+def await_sleep_in_the_ring(thread):
+    """Returns when a thread of this process, by its native id, is in io_uring_enter(2)."""
+    while not Path(f"/proc/self/task/{thread}/syscall").read_text().startswith(f"{IO_URING_ENTER} "):
+        os.sched_yield()

@@ -7,7 +7,7 @@ import sys
 import weakref
 
 import pytest
-from driving import run
+from driving import LIMIT_S, run
 from peers import connected, pair
 from recorders import Recorder
 
@@ -237,3 +237,28 @@ def test_a_loop_that_waits_keeps_no_values_alive(loop):
         assert gone() is None
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_value_whose_end_schedules_something_before_the_loop_sleeps(loop, cancelled):
+    """That value dies with the last context that held it, just before the sleep."""
+    variable = contextvars.ContextVar("variable")
+    ended = []
+
+    class Value:
+        def __del__(self):
+            ended.append(True)
+            loop.call_soon(loop.stop)
+
+    def schedule():
+        variable.set(Value())
+        if cancelled:
+            loop.call_soon(loop.call_later(0.01, ended.append, False, context=contextvars.copy_context()).cancel)
+        else:
+            loop.call_soon(int)
+
+    late = loop.call_later(LIMIT_S, pytest.fail, "the loop slept")
+    contextvars.copy_context().run(loop.call_soon, schedule)
+    loop.run_forever()
+    late.cancel()
+    assert ended == [True]

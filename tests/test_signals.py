@@ -6,17 +6,15 @@ import os
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 from children import finished, run_python
-from driving import LIMIT_S, joined, reports, run, run_once
+from driving import LIMIT_S, await_sleep_in_the_ring, joined, reports, run, run_once
 
 USER = signal.SIGUSR1
 # <bits/sigaction.h>; the mask is 1024 bits on Linux.
 SA_RESTART = 0x10000000
 MASK_BYTES = 128
-IO_URING_ENTER = 426     # the same number on every architecture of Linux
 
 
 class SigAction(ctypes.Structure):
@@ -30,12 +28,6 @@ def flags_of(number):
     action = SigAction()
     assert ctypes.CDLL(None).sigaction(number, None, ctypes.byref(action)) == 0
     return action.flags
-
-
-def await_sleep_in_the_ring(thread):
-    """Returns when a thread of this process is in io_uring_enter(2)."""
-    while not Path(f"/proc/self/task/{thread}/syscall").read_text().startswith(f"{IO_URING_ENTER} "):
-        os.sched_yield()
 
 
 def test_a_handler_runs_on_the_loop(loop):

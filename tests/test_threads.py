@@ -4,7 +4,8 @@ import asyncio
 import threading
 
 import pytest
-from driving import LIMIT_S, joined, run, turns
+from children import run_python
+from driving import LIMIT_S, await_sleep_in_the_ring, joined, run, turns
 from peers import connected, pair, pattern, read_exactly
 from recorders import Echo, Recorder
 
@@ -263,3 +264,91 @@ def test_beside_a_thread_that_computes(loop):
     run(loop, main())
     ending.append(True)
     thread.join(LIMIT_S)
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_another_thread_writes_while_the_loop_works(size):
+    """asyncio bears with that: the bytes come in order, and the process lives."""
+    run_python("""
+        import asyncio, os, sys, threading, kloop
+
+        SIZE, COUNT = int(sys.argv[1]), 20_000
+
+        class Received(asyncio.Protocol):
+            data = bytearray()
+
+            def data_received(self, data):
+                self.data += data
+                if len(self.data) == SIZE * COUNT:
+                    done.set_result(None)
+
+        def write(transport):
+            for number in range(COUNT):
+                while transport.get_write_buffer_size() > 1_000_000:
+                    os.sched_yield()
+                transport.write(b"%0*d" % (SIZE, number))
+
+        async def main():
+            global done
+            loop = asyncio.get_running_loop()
+            done = loop.create_future()
+            server = await loop.create_server(Received, "127.0.0.1", 0)
+            transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+            thread = threading.Thread(target=write, args=(transport,))
+            thread.start()
+            while not done.done():
+                await asyncio.sleep(0.0001)
+            thread.join()
+            numbers = [int(Received.data[end - 10:end]) for end in range(SIZE, SIZE * COUNT + 1, SIZE)]
+            assert numbers == list(range(COUNT))
+            transport.close()
+            server.close()
+
+        kloop.run(main())
+        """, str(size))
+
+
+def test_a_transport_is_closed_by_another_thread_while_the_loop_sleeps(loop):
+    """As a collector does that runs there."""
+    async def main():
+        ours, peer = pair()
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        thread_id = threading.get_native_id()
+
+        def close():
+            await_sleep_in_the_ring(thread_id)
+            transport.write(b"last words")
+            transport.close()
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        await protocol.called("connection_lost")
+        thread.join()
+        assert read_exactly(peer, 10) == b"last words"
+        assert peer.recv(1) == b""
+        peer.close()
+
+    run(loop, main())
+
+
+def test_a_sleeping_loop_refuses_another_thread_what_it_cannot_do_later(loop):
+    async def main():
+        ours, peer = pair()
+        asked = loop.create_future()
+        thread_id = threading.get_native_id()
+
+        def ask():
+            await_sleep_in_the_ring(thread_id)
+            try:
+                loop.add_reader(ours, asked.cancel)
+            except RuntimeError as error:
+                loop.call_soon_threadsafe(asked.set_result, str(error))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert (await asyncio.wait_for(asked, LIMIT_S)).startswith("Non-thread-safe operation")
+        thread.join()
+        ours.close()
+        peer.close()
+
+    run(loop, main())

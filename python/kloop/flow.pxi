@@ -111,7 +111,7 @@ cdef int _write_eof(StreamCore s) except -1:
 
 cdef uint64_t _buffer_size(StreamCore s) except? 0:
     """As on asyncio, where a write is offered to the kernel before write() returns."""
-    if not s.backlogged and _unsent_of(s) and not s.core_closed:
+    if not s.backlogged and _unsent_of(s) and not s.core_closed and not s.loop.in_core:
         _send_now(s)
     return s.backlog if s.backlogged else 0
 

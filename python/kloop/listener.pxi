@@ -95,6 +95,8 @@ cdef class Listener:
         cdef int result
         if self.over:
             return
+        if self.loop.k is not NULL and self.loop.generation == _fork_generation:
+            self.loop._check_core()
         self.over = True
         if self.retry is not None:
             self.retry.cancel()

@@ -33,6 +33,7 @@ cdef class LoopCore:
     cdef bint contended
     cdef object snapshot                # the variables of the handles scheduled last, see context.pxi
     cdef object runner                  # a context that a callback may run in
+    cdef bint in_core                   # the loop's thread is in the core without the GIL
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef set displaced                  # streams whose fd was closed behind their back and is another's now
@@ -132,6 +133,13 @@ cdef class LoopCore:
 
     cdef int _check_core(self) except -1:
         """Every call into the core comes by here first."""
+        self._check_open()
+        if self.in_core:
+            raise RuntimeError(
+                'Non-thread-safe operation invoked on an event loop other than the current one')
+        return 0
+
+    cdef int _check_open(self) except -1:
         if self.generation != _fork_generation:
             raise RuntimeError(
                 'this event loop belongs to the parent process and cannot be used after fork(); '
@@ -152,13 +160,13 @@ cdef class LoopCore:
     @property
     def driver(self):
         """What carries this loop's I/O: 'io_uring'."""
-        self._check_core()
+        self._check_open()
         return self.k.driver.decode()
 
     @property
     def driver_reason(self):
         """Why this driver was chosen, in words."""
-        self._check_core()
+        self._check_open()
         return self.k.driver_reason.decode()
 
     def stats(self):
@@ -279,6 +287,10 @@ cdef class LoopCore:
         else:
             handle._run()
 
+    cdef int _defer(self, object function, tuple args) except -1:
+        """Has the loop's thread call the function: for a thread that finds this one in the core."""
+        return self._push_foreign(_new_handle(self, function, args, None))
+
     def _add_callback_signalsafe(self, handle):
         if not handle._cancelled:
             self._push_foreign(handle)
@@ -297,8 +309,10 @@ cdef class LoopCore:
         """Before the loop runs: binds the ring to this thread."""
         cdef int result
         self._check_core()
+        self.in_core = True
         with nogil:
             result = kloop_lib.enter_thread(self.k)
+        self.in_core = False
         if result < 0:
             raise _os_error(-result)
 
@@ -309,8 +323,10 @@ cdef class LoopCore:
         if self.generation != _fork_generation or self.k is NULL:
             return
         _stash_events(self)
+        self.in_core = True
         with nogil:
             result = kloop_lib.leave(self.k)
+        self.in_core = False
         _release_owners(self.k)
         self.next_event = 0
         _stash_events(self)
@@ -338,6 +354,9 @@ cdef class LoopCore:
         if kloop_load_size(&self.foreign.count):
             self._take_foreign()
         timeout_ns = self._timeout_ns()
+        if timeout_ns != 0 and (self.snapshot is not None or self.runner is not None):
+            self.snapshot = self.runner = None      # no value lives on for a loop that sleeps,
+            timeout_ns = self._timeout_ns()         # but its end may schedule something
         if timeout_ns != 0 or kloop_has_work(self.k):
             self._poll(timeout_ns)
             if self.k.nevents:
@@ -355,6 +374,8 @@ cdef class LoopCore:
             return 0
         while self.timers.count and (<TimerHandle>self.timers.items[0].handle)._cancelled:
             self._drop_first_timer()
+        if self.ready.count:    # by the end of what a dropped timer's context held
+            return 0
         if self.timers.count == 0:
             return -1
         left = self.timers.items[0].when - _monotonic()
@@ -462,11 +483,12 @@ cdef class LoopCore:
                 kloop_set_sleeping(self.k, 1)
                 if kloop_load_size(&self.foreign.count):
                     timeout_ns = 0
-                self.snapshot = self.runner = None      # no value lives on for a loop that sleeps
+                self.in_core = True
                 state = PyEval_SaveThread()
                 result = kloop_lib.poll(self.k, timeout_ns)
                 before = _monotonic()
                 PyEval_RestoreThread(state)
+                self.in_core = False
                 kloop_set_sleeping(self.k, 0)
                 self.contended = _monotonic() - before > CONTENDED_S
         self.next_event = 0
@@ -496,7 +518,7 @@ cdef class LoopCore:
         """The next free command; its other fields are 0."""
         cdef kloop_shared *k = self.k
         cdef kloop_cmd *command
-        if k is NULL:
+        if k is NULL or self.in_core:
             self._check_core()
         if k.ncmds == k.max_cmds:
             self._check_core()

@@ -47,6 +47,7 @@ cdef class StreamCore:
     cdef bint core_closed               # no operation is left on fd
     cdef bint close_sent                # KLOOP_CMD_CLOSE
     cdef bint lost_called
+    cdef size_t deferred                # calls of other threads that wait for the loop's thread
     cdef uint64_t backlog               # bytes
     cdef uint64_t unsent                # bytes written in this turn
     cdef uint64_t unsent_turn
@@ -374,6 +375,7 @@ cdef class StreamCore:
     cdef int _core_gone(self) except -1:
         """The loop was closed: the transport's finalizer warns of a socket that is still open."""
         self.core_closed = True
+        self.deferred = 0
         if self.lost_called:
             self._close_fd()
         return 0

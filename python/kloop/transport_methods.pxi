@@ -56,22 +56,58 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
     core._start(server, waiter)
 
 
+# asyncio's transports are for the loop's thread alone too, but bear with others: a collector that
+# runs in another thread closes a StreamWriter, and programs write from threads. While the
+# loop's thread is in the core, which has no lock, such a call is the loop's to make; so are those
+# behind it, to keep their order.
+
+cdef inline bint _must_defer(StreamCore core) noexcept:
+    return (core.loop.in_core or core.deferred) and not core.core_closed
+
+
+cdef int _defer(StreamCore core, object method, tuple args) except -1:
+    core.loop._defer(_run_deferred, (core, method, args))
+    core.deferred += 1
+    return 0
+
+
+def _run_deferred(StreamCore core, method, args):
+    cdef size_t left = core.deferred - 1 if core.deferred else 0
+    core.deferred = 0
+    try:
+        method(*args)
+    finally:
+        core.deferred = left
+
+
 def write(self, data):
     """Sends data (bytes-like) behind what was written before; never blocks.
 
     Raises RuntimeError after write_eof(), TypeError for other types.
     """
-    _write(_core_of(self), data)
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, write, (self, _as_bytes(data)))
+        return
+    _write(core, data)
 
 
 def writelines(self, list_of_data):
     """Sends several pieces of data in order."""
-    _writelines(_core_of(self), list_of_data)
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, writelines, (self, [_as_bytes(data) for data in list_of_data]))
+        return
+    _writelines(core, list_of_data)
 
 
 def write_eof(self):
     """Shuts down the sending side once everything written is sent."""
-    _write_eof(_core_of(self))
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, write_eof, (self,))
+        return
+    _write_eof(core)
 
 
 def can_write_eof(self):
@@ -81,12 +117,20 @@ def can_write_eof(self):
 
 def close(self):
     """Sends what is queued, then closes; connection_lost(None) follows."""
-    _core_of(self)._close()
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, close, (self,))
+        return
+    core._close()
 
 
 def abort(self):
     """Closes at once and drops what is queued; connection_lost(None) follows."""
-    _core_of(self)._force_close(None)
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, abort, (self,))
+        return
+    core._force_close(None)
 
 
 def force_close(self, exc):
@@ -112,12 +156,20 @@ def is_reading(self):
 
 def pause_reading(self):
     """Stops delivery; what had arrived is delivered after resume_reading()."""
-    _core_of(self)._pause_reading()
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, pause_reading, (self,))
+        return
+    core._pause_reading()
 
 
 def resume_reading(self):
     """Starts delivery again."""
-    _core_of(self)._resume_reading()
+    cdef StreamCore core = _core_of(self)
+    if _must_defer(core):
+        _defer(core, resume_reading, (self,))
+        return
+    core._resume_reading()
 
 
 def set_protocol(self, protocol):

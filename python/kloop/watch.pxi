@@ -46,4 +46,7 @@ cdef class Operation:
         self.callback = None
         if self.over or self.loop.k is NULL or self.loop.generation != _fork_generation:
             return
+        if self.loop.in_core:
+            self.loop._defer(self.cancel, ())
+            return
         kloop_lib.cancel(self.loop.k, self.id)
