@@ -31,6 +31,9 @@ const (
 	OpConnect
 	// OpPoll waits once for Events (poll(2)) on FD.
 	OpPoll
+	// OpReceiveDatagrams receives again and again into datagram buffers of the driver, as
+	// OpReceive does. Driver.PrepareDatagrams comes first.
+	OpReceiveDatagrams
 	// OpCancel ends the operation with the token Target, which still gets its
 	// last completion. OpCancel itself completes under token 0, if at all.
 	OpCancel
@@ -63,7 +66,8 @@ type Completion struct {
 	Res int32
 	// More says that the operation goes on and completes again.
 	More bool
-	// Buffer holds Data; the engine gives it back with Driver.Recycle.
+	// Buffer holds Data; the engine gives it back with Driver.Recycle. Data of
+	// OpReceiveDatagrams is as uring.SplitDatagram wants it.
 	Buffer BufferID
 	Data   []byte
 }
@@ -102,6 +106,12 @@ type Driver interface {
 	// SendNow sends what fits now, past the queue. It answers the bytes taken,
 	// or EAGAIN.
 	SendNow(fd int, parts [][]byte) (int, error)
+	// PrepareDatagrams makes the buffers of OpReceiveDatagrams, if there are none yet. It may
+	// fail for want of memory.
+	PrepareDatagrams() error
+	// SendDatagramNow sends p as one datagram to addr, a raw sockaddr (empty on a
+	// connected socket), if that takes no waiting; else it answers EAGAIN.
+	SendDatagramNow(fd int, p, addr []byte) error
 	// Attach makes the calling thread the driver's. It answers false when it is
 	// already. Otherwise operations under way are gone without an answer;
 	// completions that existed remain and are reaped as ever.

@@ -23,7 +23,8 @@ func Trace(driver Driver, out io.Writer) Driver {
 
 var opNames = map[OpKind]string{
 	OpReceive: "receive", OpSend: "send", OpAccept: "accept", OpConnect: "connect", OpPoll: "poll",
-	OpCancel: "cancel", opWake: "wake", opConnectPoll: "connect-poll",
+	OpReceiveDatagrams: "receive-datagrams",
+	OpCancel:           "cancel", opWake: "wake", opConnectPoll: "connect-poll",
 }
 
 // String is the kind's name and the object's id.
@@ -71,6 +72,13 @@ func (d *traceDriver) SendNow(fd int, parts [][]byte) (int, error) {
 	n, err := d.Driver.SendNow(fd, parts)
 	d.line("send now fd %d in %d parts: %d, %v", fd, len(parts), n, err)
 	return n, err
+}
+
+// SendDatagramNow implements Driver.
+func (d *traceDriver) SendDatagramNow(fd int, p, addr []byte) error {
+	err := d.Driver.SendDatagramNow(fd, p, addr)
+	d.line("send datagram now fd %d of %d bytes: %v", fd, len(p), err)
+	return err
 }
 
 // SyncCancel implements Driver.

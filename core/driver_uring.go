@@ -26,7 +26,6 @@ const (
 	entriesDefault    = 1024
 	buffersDefault    = 256
 	bufferSizeDefault = 128 << 10
-	bufferGroup       = 0
 	// submitTries bounds how often a full submission queue is handed over before
 	// the ring counts as broken: each try takes entries or drains completions.
 	submitTries = 1000
@@ -47,10 +46,12 @@ type UringDriver struct {
 	options UringOptions
 	ring    *uring.Ring
 	buffers *bufferSet
-	retired []*bufferSet // of rings of other threads, until their buffers are back
-	epoch   uint32
-	thread  int // that may use the ring
-	enabled bool
+	// datagrams is nil until PrepareDatagrams.
+	datagrams *bufferSet
+	retired   []*bufferSet // of rings of other threads, until their buffers are back
+	epoch     uint32
+	thread    int // that may use the ring
+	enabled   bool
 
 	messages *uring.MsgArena
 	addrs    []*uring.Sockaddr // of connects not yet in the kernel's hands
@@ -96,13 +97,19 @@ func (d *UringDriver) open() error {
 	if err != nil {
 		return err
 	}
-	d.epoch = d.epoch%bufferEpochMax + 1
-	buffers, err := newBufferSet(ring, d.epoch, d.options.Buffers, d.options.BufferSize)
+	given := min(d.options.Buffers, buffersAtFirst)
+	buffers, err := newBufferSet(ring, bufferGroup, d.nextEpoch(), d.options.Buffers, d.options.BufferSize, given)
 	if err != nil {
 		return errors.Join(err, ring.Close())
 	}
 	d.ring, d.buffers, d.enabled = ring, buffers, false
 	return nil
+}
+
+// nextEpoch numbers a set of buffers.
+func (d *UringDriver) nextEpoch() uint32 {
+	d.epoch = d.epoch%bufferEpochMax + 1
+	return d.epoch
 }
 
 // Name implements Driver.
@@ -140,6 +147,8 @@ func (d *UringDriver) prepare(sqe *uring.SQE, op *Op) {
 		sqe.PrepRecvMultishot(op.FD, bufferGroup)
 	case OpSend:
 		d.prepareSend(sqe, op)
+	case OpReceiveDatagrams:
+		sqe.PrepRecvMsgMultishot(op.FD, noMemoryIfNil(d.arena().DatagramMsg()), datagramGroup)
 	case OpAccept:
 		sqe.PrepAcceptMultishot(op.FD, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	case OpConnect:
@@ -162,23 +171,26 @@ func (d *UringDriver) prepareSend(sqe *uring.SQE, op *Op) {
 	if len(op.Parts) == 1 {
 		sqe.PrepSend(op.FD, op.Parts[0], flags)
 	} else {
-		sqe.PrepSendMsg(op.FD, d.message(op.Parts), flags)
+		sqe.PrepSendMsg(op.FD, noMemoryIfNil(d.arena().Msg(op.Parts)), flags)
 	}
 	if op.Quick && d.Silent() {
 		sqe.SetFlags(uring.IOSQE_CQE_SKIP_SUCCESS)
 	}
 }
 
-// message lists parts in memory that lives until the kernel has taken the
+// arena answers memory for message headers that lives until the kernel has taken the
 // operation.
-func (d *UringDriver) message(parts [][]byte) *uring.Msg {
+func (d *UringDriver) arena() *uring.MsgArena {
 	// This operation's own entry is in the queue already.
 	if d.ring.SQReady() == 1 {
 		d.messages.Reset()
 	}
-	m := d.messages.Msg(parts)
+	return d.messages
+}
+
+func noMemoryIfNil(m *uring.Msg) *uring.Msg {
 	if m == nil {
-		panic("kloop: no memory for the list of a send's parts")
+		panic("kloop: no memory for the header of a message")
 	}
 	return m
 }
@@ -229,14 +241,21 @@ func (d *UringDriver) drain() {
 // Flush implements Driver.
 func (d *UringDriver) Flush() {
 	d.buffers.publish()
+	if d.datagrams != nil {
+		d.datagrams.publish()
+	}
 	d.ring.Publish()
 }
 
 // Recycle implements Driver.
 func (d *UringDriver) Recycle(id BufferID) {
 	d.stats.BuffersOut--
-	if d.buffers.owns(id) {
+	switch {
+	case d.buffers.owns(id):
 		d.buffers.add(id)
+		return
+	case d.datagrams != nil && d.datagrams.owns(id):
+		d.datagrams.add(id)
 		return
 	}
 	for i, old := range d.retired {
@@ -282,13 +301,17 @@ func (d *UringDriver) reapRing(dst []Completion) int {
 // completion translates the kernel's form.
 func (d *UringDriver) completion(cqe uring.CQE) Completion {
 	d.stats.Completions++
-	if cqe.Res == -int32(syscall.ENOBUFS) {
-		d.buffers.missed()
-	}
 	done := Completion{Token: Token(cqe.UserData), Res: cqe.Res, More: cqe.More()}
+	buffers := d.buffers
+	if done.Token.kind() == OpReceiveDatagrams {
+		buffers = d.datagrams
+	}
+	if cqe.Res == -int32(syscall.ENOBUFS) {
+		buffers.missed()
+	}
 	if id, ok := cqe.Buffer(); ok {
 		d.stats.BuffersOut++
-		done.Buffer, done.Data = d.buffers.take(id, int(max(cqe.Res, 0)))
+		done.Buffer, done.Data = buffers.take(id, int(max(cqe.Res, 0)))
 	}
 	return done
 }
@@ -318,6 +341,9 @@ func (d *UringDriver) SendNow(fd int, parts [][]byte) (int, error) {
 func (d *UringDriver) Close() error {
 	err := d.ring.Close()
 	d.buffers.close()
+	if d.datagrams != nil {
+		d.datagrams.close()
+	}
 	for _, old := range d.retired {
 		old.close()
 	}

@@ -2,7 +2,7 @@ package core
 
 import "kloop/uring"
 
-// A BufferID holds the number of the ring it belongs to above the 16 bits of the
+// A BufferID holds the number of the set it belongs to above the 16 bits of the
 // buffer's own. Numbers start at 1, so that no id is 0.
 const (
 	bufferEpochShift = 16
@@ -18,7 +18,28 @@ const buffersAtFirst = 8
 // Too often is: among so many receives, more than half as many without a buffer as with one.
 const missWindow = 128
 
-// bufferSet is the receive buffers of one ring.
+// Buffer groups of a ring.
+const (
+	bufferGroup   = 0 // for streams
+	datagramGroup = 1
+)
+
+// Buffers for datagrams. Each takes one, however short it is, so that there are many from
+// the start; memory that no datagram reaches is never touched. 256 KiB is the largest
+// datagram that asyncio receives whole (a Unix socket's; UDP has at most 64 KiB).
+const (
+	datagramsAtFirst = 64
+	datagramsMax     = 256
+	datagramMax      = 256 << 10
+	// 1,344 bytes more than a power of two, which are 21 cache lines: an odd number, since
+	// short datagrams would else all lie in the same few sets of the cache.
+	datagramBufferSize = datagramMax + 1344
+)
+
+// It must have room for the header.
+var _ [datagramBufferSize - datagramMax - uring.DatagramHeader]struct{}
+
+// bufferSet is the receive buffers of one group of a ring.
 type bufferSet struct {
 	ring   *uring.BufRing
 	epoch  uint32
@@ -30,9 +51,8 @@ type bufferSet struct {
 	added  bool // buffers were given since the last publish
 }
 
-func newBufferSet(ring *uring.Ring, epoch, count, size uint32) (*bufferSet, error) {
-	given := min(count, buffersAtFirst)
-	buffers, err := ring.NewBufRingPart(bufferGroup, count, size, given, false)
+func newBufferSet(ring *uring.Ring, group uint16, epoch, count, size, given uint32) (*bufferSet, error) {
+	buffers, err := ring.NewBufRingPart(group, count, size, given, false)
 	if err != nil {
 		return nil, err
 	}

@@ -122,17 +122,44 @@ func (d *UringDriver) Attach() (moved bool, err error) {
 		return false, nil
 	}
 	d.drain()
-	ring, buffers := d.ring, d.buffers
-	if err := d.open(); err != nil {
+	ring, buffers, datagrams := d.ring, d.buffers, d.datagrams
+	if err := d.reopen(); err != nil {
+		d.ring, d.buffers, d.datagrams, d.enabled = ring, buffers, datagrams, true
 		return false, fmt.Errorf("kloop: a ring for another thread: %w", err)
 	}
 	if err := ring.Close(); err != nil {
 		return true, err
 	}
+	d.retire(buffers)
+	if datagrams != nil {
+		d.retire(datagrams)
+	}
+	return true, d.ensureEnabled()
+}
+
+// reopen makes a ring with all the buffers that the present one has.
+func (d *UringDriver) reopen() error {
+	datagrams := d.datagrams != nil
+	if err := d.open(); err != nil {
+		return err
+	}
+	d.datagrams = nil
+	if !datagrams {
+		return nil
+	}
+	err := d.PrepareDatagrams()
+	if err != nil {
+		err = errors.Join(err, d.ring.Close())
+		d.buffers.close()
+	}
+	return err
+}
+
+// retire keeps the buffers of a closed ring until all are given back.
+func (d *UringDriver) retire(buffers *bufferSet) {
 	if buffers.out > 0 {
 		d.retired = append(d.retired, buffers)
 	} else {
 		buffers.close()
 	}
-	return true, d.ensureEnabled()
 }

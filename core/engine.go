@@ -192,6 +192,8 @@ func (e *Engine) complete(done *Completion) {
 		case OpCancel:
 			object.notCancelled()
 		}
+	case *Datagram:
+		object.completed(done, kind)
 	case *Listener:
 		object.accepted(done)
 	case *Watch:

@@ -13,6 +13,8 @@ type scripted struct {
 	done     []Completion
 	recycled []BufferID
 	waits    []error // answers of the next waits
+	sends    []error // answers of the next SendDatagramNow; then EAGAIN
+	refused  error   // answer of PrepareDatagrams
 	silent   bool
 	settled  bool
 	moved    bool // answer of the next Attach
@@ -54,6 +56,15 @@ func (d *scripted) Attach() (bool, error) {
 func (d *scripted) Stats() DriverStats       { return DriverStats{} }
 func (d *scripted) Close() error             { return nil }
 func (d *scripted) SyncCancel(t Token) error { d.finish(t); return nil }
+func (d *scripted) PrepareDatagrams() error  { return d.refused }
+func (d *scripted) SendDatagramNow(_ int, p, _ []byte) error {
+	if len(d.sends) == 0 {
+		return syscall.EAGAIN
+	}
+	err := d.sends[0]
+	d.sends = d.sends[1:]
+	return err
+}
 func (d *scripted) SendNow(int, [][]byte) (int, error) {
 	return 0, syscall.EAGAIN
 }

@@ -8,10 +8,10 @@ type Stats struct {
 	Rearms        uint64 // multishot operations armed again after they ended
 	NoBufs        uint64 // of these, because no receive buffer was free
 	ShortSends    uint64 // quick sends that the kernel took only in part, or not
-	DirectSends   uint64 // SendNow calls
+	DirectSends   uint64 // SendNow and SendDatagramNow calls
 	Wakes         uint64 // wake-ups by other threads
 	Accepts       uint64
-	Conns         uint64 // gauge
+	Conns         uint64 // gauge: connections and datagram endpoints
 	Listeners     uint64 // gauge
 	Watches       uint64 // gauge: watches and connects
 	OwnersOut     uint64 // gauge: owners not yet released

@@ -52,6 +52,11 @@ func (e *Engine) cancelEffects() (left bool) {
 				left = left || object.receive != receiveIdle
 			}
 			left = left || object.sending != sendIdle
+		case *Datagram:
+			if object.closing != closeOpen {
+				object.flushReceive()
+				left = left || object.receive != receiveIdle || object.polling && object.closing == closeAborting
+			}
 		case *Listener:
 			if object.armed {
 				e.cancel(object.token(), 0)
@@ -74,6 +79,12 @@ func (e *Engine) takeEffects() {
 		switch object := e.slots.get(done.Token.id()).(type) {
 		case *Conn:
 			if done.Token.kind() == OpReceive && object.closing == closeOpen {
+				return false
+			}
+			e.complete(done)
+			return true
+		case *Datagram:
+			if object.closing == closeOpen {
 				return false
 			}
 			e.complete(done)
@@ -132,6 +143,8 @@ func (e *Engine) forgetOperations() {
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {
 		case *Conn:
+			object.forgetOperations()
+		case *Datagram:
 			object.forgetOperations()
 		case *Listener:
 			object.armed = false
@@ -201,6 +214,8 @@ func (e *Engine) cancelAll() {
 		switch object := e.slots.entries[i].object.(type) {
 		case *Conn:
 			object.Abort()
+		case *Datagram:
+			object.Abort()
 		case *Listener:
 			object.Close()
 		case *Watch:
@@ -216,6 +231,8 @@ func (e *Engine) finishAll() {
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {
 		case *Conn:
+			object.finish()
+		case *Datagram:
 			object.finish()
 		case *Watch:
 			object.end(0)

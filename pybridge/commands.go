@@ -21,10 +21,7 @@ func (l *loop) takeCommands() {
 		cmd := &l.cmds[i]
 		c := l.engine.Conn(uint32(cmd.id))
 		if c == nil {
-			// The connection has ended while the host wrote to it.
-			if cmd.op == C.KLOOP_CMD_WRITE {
-				l.release(uint64(cmd.owner))
-			}
+			l.endpointCommand(cmd)
 			continue
 		}
 		command(c, cmd)
@@ -46,8 +43,12 @@ func command(c *core.Conn, cmd *C.struct_kloop_cmd) {
 	case C.KLOOP_CMD_ABORT:
 		c.Abort()
 	default:
-		panic(fmt.Sprintf("kloop: the host gave a command of unknown kind %d", cmd.op))
+		panicUnknown(cmd)
 	}
+}
+
+func panicUnknown(cmd *C.struct_kloop_cmd) {
+	panic(fmt.Sprintf("kloop: the host gave a command of unknown kind %d", cmd.op))
 }
 
 // hostBytes is memory of the host's, which lives until its owner is released.

@@ -35,6 +35,10 @@ enum {
 	KLOOP_CMD_READ_RESUME,  /* start receiving (a new connection starts paused) */
 	KLOOP_CMD_CLOSE,        /* stop receiving, send what is queued, then CLOSED */
 	KLOOP_CMD_ABORT,        /* stop receiving, drop what is queued, then CLOSED */
+	/* Queue a datagram of len bytes that kloop_endpoint_send() refused with EAGAIN, or
+	 * behind such: ptr is a struct kloop_datagram. Of the commands above, endpoints take
+	 * READ_PAUSE, READ_RESUME, CLOSE and ABORT. */
+	KLOOP_CMD_SENDTO,
 };
 
 struct kloop_cmd {              /* 32 bytes */
@@ -57,6 +61,20 @@ enum {
 	KLOOP_EV_READY,         /* user: watch; res: poll(2) revents, or negative errno: the watch is over */
 	KLOOP_EV_UNWATCHED,     /* user: watch or connect that was cancelled; last event of it */
 	KLOOP_EV_PANIC,         /* ptr, len: text of a Go panic and its trace */
+	KLOOP_EV_DATAGRAM,      /* user: endpoint; ptr: struct kloop_datagram, len: its payload's bytes; valid as DATA's */
+	KLOOP_EV_DATAGRAM_SENT, /* user: endpoint; res datagrams of len bytes left the queue */
+	KLOOP_EV_DATAGRAM_ERROR,/* user: endpoint; res: errno, len: 1 of receiving, 2 of a datagram that left the queue */
+	KLOOP_EV_DATAGRAM_CLOSED,/* user: endpoint; last event of it */
+};
+
+/* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
+ * sending, the receiver's. */
+struct kloop_datagram {         /* 144 bytes: io_uring_recvmsg_out, and room for an address */
+	uint32_t address_size;  /* bytes of the sockaddr; 0: a sender without, the peer of a connected socket */
+	uint32_t control_size;  /* 0 */
+	uint32_t size;          /* bytes of the datagram, even if not all were received */
+	uint32_t flags;         /* received: of recvmsg(2), such as MSG_TRUNC; sending: 0 */
+	uint8_t address[128];   /* sockaddr */
 };
 
 struct kloop_event {            /* 32 bytes */
@@ -93,12 +111,12 @@ struct kloop_stats {            /* 192 bytes: counters since the loop was made *
 	uint64_t rearms;        /* multishot operations armed again after they ended */
 	uint64_t nobufs;        /* of these, because no receive buffer was free */
 	uint64_t short_sends;   /* quick sends that the kernel took only in part, or not */
-	uint64_t direct_sends;  /* send(2)/sendmsg(2) calls for large writes */
+	uint64_t direct_sends;  /* send(2)/sendmsg(2) calls for large writes, sendto(2) calls for datagrams */
 	uint64_t wakes;         /* wake-ups by other threads */
 	uint64_t accepts;
 	uint64_t polls;         /* kloop_poll() calls */
 	uint64_t spins;         /* waits that ended while spinning */
-	uint64_t conns;         /* gauge: live connections */
+	uint64_t conns;         /* gauge: live connections and datagram endpoints */
 	uint64_t listeners;     /* gauge */
 	uint64_t watches;       /* gauge: watches and connects under way */
 	uint64_t buffers_out;   /* gauge: receive buffers not in the kernel's hands */
@@ -187,6 +205,13 @@ int64_t kloop_watch(struct kloop_shared *k, int fd, uint32_t events, uint64_t us
 /* Ends a watch or a connect; KLOOP_EV_UNWATCHED follows, unless its CONNECTED came first. */
 int kloop_cancel(struct kloop_shared *k, uint32_t id);
 
+/* A datagram socket, which starts paused. Answers an id or a negative errno, as those above. */
+int64_t kloop_endpoint(struct kloop_shared *k, int fd, uint64_t user);
+/* sendto(2) at once, without waiting (address NULL: to the peer). Answers bytes, or a negative
+ * errno: EAGAIN: queue it with KLOOP_CMD_SENDTO, and what follows, until all that have left. */
+int64_t kloop_endpoint_send(struct kloop_shared *k, int fd, const void *p, uint64_t len,
+			    const void *address, uint32_t address_size);
+
 /* Ends a sleep of kloop_poll(). For any thread, and for signal handlers. */
 void kloop_wake(struct kloop_shared *k);
 /* Brings stats up to date; the host then reads k->stats. */
@@ -195,6 +220,7 @@ void kloop_stats_refresh(struct kloop_shared *k);
 
 _Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
 _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
+_Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
 _Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
 _Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
 

@@ -263,6 +263,8 @@ void kloop_stats_refresh(struct kloop_shared *k)
 	t->enters_wait += p->enters_wait;
 	t->enters_wakeup += p->enters_wakeup;
 	t->wakes += __atomic_load_n(&p->wakes, __ATOMIC_RELAXED);
+	t->direct_sends += p->datagram_sends;
+	t->bytes_sent += p->datagram_bytes;
 	t->polls = p->polls;
 	t->spins = p->spins;
 }

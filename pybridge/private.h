@@ -28,6 +28,10 @@ struct kloop {
 	uint64_t enters_submit;
 	uint64_t enters_wait;
 	uint64_t enters_wakeup;
+
+	/* Of endpoint.c. */
+	uint64_t datagram_sends;
+	uint64_t datagram_bytes;
 };
 
 #endif

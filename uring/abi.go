@@ -71,6 +71,7 @@ const (
 	IORING_OP_POLL_ADD       = 6  // 5.1
 	IORING_OP_POLL_REMOVE    = 7  // 5.1
 	IORING_OP_SENDMSG        = 9  // 5.3
+	IORING_OP_RECVMSG        = 10 // 5.3
 	IORING_OP_TIMEOUT        = 11 // 5.4
 	IORING_OP_TIMEOUT_REMOVE = 12 // 5.5
 	IORING_OP_ACCEPT         = 13 // 5.5

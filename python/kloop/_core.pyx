@@ -12,9 +12,9 @@ from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
-from libc.errno cimport EINTR, errno as c_errno
+from libc.errno cimport EAGAIN, EINTR, errno as c_errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
 
@@ -46,3 +46,7 @@ include "stream.pxi"
 include "flow.pxi"
 include "transport_methods.pxi"
 include "listener.pxi"
+include "peer.pxi"
+include "datagram.pxi"
+include "datagram_send.pxi"
+include "datagram_methods.pxi"

@@ -98,6 +98,10 @@ cdef extern from *:
         uint64_t user
         uint64_t ptr
         uint64_t len
+    struct kloop_datagram:
+        uint32_t address_size
+        uint32_t size
+        unsigned char address[128]
     struct kloop_options:
         uint32_t abi
         uint32_t sqpoll
@@ -139,6 +143,8 @@ cdef extern from *:
         int (*cancel)(kloop_shared *, uint32_t) noexcept nogil
         void (*wake)(kloop_shared *) noexcept nogil
         void (*stats_refresh)(kloop_shared *) noexcept nogil
+        int64_t (*endpoint)(kloop_shared *, int, uint64_t) noexcept nogil
+        int64_t (*endpoint_send)(kloop_shared *, int, const void *, uint64_t, const void *, uint32_t) noexcept nogil
     kloop_library kloop_lib
     int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil
     void kloop_library_restore() nogil
@@ -153,10 +159,11 @@ cdef extern from *:
     enum:
         KLOOP_ABI
         KLOOP_CMD_WRITE, KLOOP_CMD_WRITE_EOF, KLOOP_CMD_READ_PAUSE, KLOOP_CMD_READ_RESUME
-        KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT
+        KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT, KLOOP_CMD_SENDTO
         KLOOP_EV_ACCEPTED, KLOOP_EV_ACCEPT_ERROR, KLOOP_EV_CONNECTED, KLOOP_EV_DATA, KLOOP_EV_EOF
         KLOOP_EV_BACKLOG, KLOOP_EV_SENT, KLOOP_EV_CLOSED, KLOOP_EV_READY, KLOOP_EV_UNWATCHED
         KLOOP_EV_PANIC
+        KLOOP_EV_DATAGRAM, KLOOP_EV_DATAGRAM_SENT, KLOOP_EV_DATAGRAM_ERROR, KLOOP_EV_DATAGRAM_CLOSED
 
 cdef enum:
     REASON_SIZE = 1024

@@ -17,6 +17,9 @@ cdef int _dispatch(LoopCore loop) except -1:
         if event.kind == KLOOP_EV_DATA and not loop._debug:
             (<StreamCore><PyObject *>event.user)._on_data(<char *>event.ptr, event.len)
             continue
+        if event.kind == KLOOP_EV_DATAGRAM and not loop._debug:
+            (<DatagramCore><PyObject *>event.user)._on_datagram(<kloop_datagram *>event.ptr, event.len)
+            continue
         start = _monotonic()
         target = _dispatch_one(loop, event)
         if loop._debug and target is not None:
@@ -45,6 +48,14 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
         (<Listener>target)._on_accepted(event.res)
     elif kind == KLOOP_EV_ACCEPT_ERROR:
         (<Listener>target)._on_accept_error(event.res)
+    elif kind == KLOOP_EV_DATAGRAM:
+        (<DatagramCore>target)._on_datagram(<kloop_datagram *>event.ptr, event.len)
+    elif kind == KLOOP_EV_DATAGRAM_SENT:
+        _on_datagrams_sent(<DatagramCore>target, event.res, event.len)
+    elif kind == KLOOP_EV_DATAGRAM_ERROR:
+        (<DatagramCore>target)._on_error(event.res, event.len)
+    elif kind == KLOOP_EV_DATAGRAM_CLOSED:
+        (<DatagramCore>target)._on_core_closed()
     else:
         (<Operation>target)._on_event(kind, event.res)
         return None
@@ -73,10 +84,14 @@ cdef int _stash_events(LoopCore loop) except -1:
         payload = None
         if event.kind == KLOOP_EV_DATA:
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
+        elif event.kind == KLOOP_EV_DATAGRAM:
+            payload = PyBytes_FromStringAndSize(<char *>event.ptr, sizeof(kloop_datagram) + event.len)
         loop.stashed.append((event.kind, event.res, event.len, target, payload))
         if event.kind == KLOOP_EV_CLOSED:
             # Its fd is closed now: peers of a stopped loop must see it.
             (<StreamCore>target)._on_core_closed()
+        elif event.kind == KLOOP_EV_DATAGRAM_CLOSED:
+            (<DatagramCore>target)._on_core_closed()
     return 0
 
 

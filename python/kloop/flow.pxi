@@ -181,12 +181,16 @@ cdef object _flow_failed(StreamCore s, object message, object exc):
 
 
 cdef int _set_limits(StreamCore s, object high, object low) except -1:
+    s.high, s.low = _water_marks(high, low)
+    return 0
+
+
+cdef tuple _water_marks(object high, object low):
+    """(high, low) in bytes, of which either may be None."""
     if high is None:
         high = 64 * 1024 if low is None else 4 * low
     if low is None:
         low = high // 4
     if not high >= low >= 0:
         raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
-    s.high = high
-    s.low = low
-    return 0
+    return high, low

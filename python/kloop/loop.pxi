@@ -37,6 +37,8 @@ cdef class LoopCore:
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef set displaced                  # streams whose fd was closed behind their back and is another's now
+    cdef dict endpoints                 # fd -> DatagramCore, until its DATAGRAM_CLOSED event
+    cdef PeerTable peers                # None without datagrams
     cdef list retired                   # closed listeners that undispatched events may name
     cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
@@ -51,6 +53,7 @@ cdef class LoopCore:
         self.k = NULL
         self.streams = {}
         self.displaced = set()
+        self.endpoints = {}
         self.operations = set()
         self.stashed = []
         self.retired = []
@@ -130,6 +133,10 @@ cdef class LoopCore:
         self.displaced.clear()
         for stream in streams:
             (<StreamCore>stream)._core_gone()
+        endpoints = list(self.endpoints.values())
+        self.endpoints.clear()
+        for endpoint in endpoints:
+            (<DatagramCore>endpoint)._core_gone()
 
     cdef int _check_core(self) except -1:
         """Every call into the core comes by here first."""
@@ -546,7 +553,10 @@ cdef class LoopCore:
         self.operations.add(operation)
         return operation
 
-    def _stream_of(self, fd):
+    def _transport_of(self, fd):
         """The transport that uses fd, or None."""
         cdef StreamCore stream = self.streams.get(fd)
+        cdef DatagramCore endpoint = self.endpoints.get(fd)
+        if endpoint is not None:
+            return endpoint.transport
         return None if stream is None else stream.transport

@@ -7,6 +7,7 @@ import contextvars
 import functools
 import os
 import signal
+import socket
 import sys
 import threading
 import weakref
@@ -14,10 +15,14 @@ from asyncio import events, sslproto
 from typing import Any
 
 from . import _core
+from .datagram_transport import DatagramTransport
 from .errors import DriverUnavailable
 from .process import ProcessTransport
 from .selector import RingSelector
 from .transport import StreamTransport
+
+# Whose addresses the extension understands; others (netlink, packet, ...) are asyncio's transports.
+_DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
@@ -116,7 +121,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         number = fd if isinstance(fd, int) else _fileno(fd)
-        transport = self._stream_of(number)
+        transport = self._transport_of(number)
         if transport is not None and not transport.is_closing() and number not in self._lent:
             raise RuntimeError(
                 f'File descriptor {fd!r} is used by transport {transport!r}')
@@ -127,6 +132,13 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
                                context: Any = None) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_datagram_transport(self, sock: Any, protocol: Any, address: Any = None,
+                                 waiter: Any = None, extra: Any = None) -> Any:
+        self._ensure_fd_no_transport(sock)
+        if sock.family not in _DATAGRAM_FAMILIES:
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None,
                             *, server_side: bool = False, server_hostname: Any = None,

@@ -1,0 +1,130 @@
+# The methods of datagram_transport.DatagramTransport, as functions that Python binds.
+
+cdef object _datagram_type = None
+cdef Py_ssize_t _datagram_core_offset = 0
+
+
+def register_datagram_type(cls):
+    """Tells where instances of cls hold their DatagramCore: in the slot ``_core``."""
+    global _datagram_type, _datagram_core_offset
+    descriptor = cls.__dict__['_core']
+    _datagram_core_offset = (<PyMemberDescrObject *><PyObject *>descriptor).d_member.offset
+    _datagram_type = cls
+
+
+cdef inline DatagramCore _endpoint_of(object transport):
+    cdef PyObject *core
+    if not isinstance(transport, _datagram_type):
+        raise TypeError(f'expected a DatagramTransport, not {type(transport).__name__!r}')
+    core = (<PyObject **>(<char *><PyObject *>transport + _datagram_core_offset))[0]
+    if core is NULL:
+        raise RuntimeError('the transport was not initialised')
+    return <DatagramCore>core
+
+
+def datagram_sendto(self, data, addr=None):
+    """Sends data (bytes-like) as one datagram to addr, or without it to the remote address.
+
+    Never blocks. Errors of the network go to the protocol's error_received(). Raises TypeError for
+    other types of data, ValueError for another address than the remote one.
+    """
+    _sendto(_endpoint_of(self), data, addr)
+
+
+def datagram_close(self):
+    """Sends what is queued, then closes; connection_lost(None) follows."""
+    _endpoint_of(self)._close()
+
+
+def datagram_abort(self):
+    """Closes at once and drops what is queued; connection_lost(None) follows."""
+    _endpoint_of(self)._force_close(None)
+
+
+def datagram_is_closing(self):
+    """Whether the transport is closed or about to be."""
+    return bool(_endpoint_of(self).closing)
+
+
+def datagram_is_reading(self):
+    """Whether datagrams are delivered to the protocol."""
+    cdef DatagramCore core = _endpoint_of(self)
+    return not core.closing and not core.paused
+
+
+def datagram_pause_reading(self):
+    """Stops delivery; what had arrived is delivered after resume_reading()."""
+    _endpoint_of(self)._pause_reading()
+
+
+def datagram_resume_reading(self):
+    """Starts delivery again."""
+    _endpoint_of(self)._resume_reading()
+
+
+def datagram_set_protocol(self, protocol):
+    """From now on calls protocol."""
+    _endpoint_of(self).protocol = protocol
+
+
+def datagram_get_protocol(self):
+    """The protocol in use."""
+    return _endpoint_of(self).protocol
+
+
+def datagram_get_write_buffer_size(self):
+    """Bytes of the datagrams that the kernel has not taken; from Python 3.13 on, 8 more for each."""
+    return _endpoint_of(self).queued_size
+
+
+def datagram_get_write_buffer_limits(self):
+    """(low, high) water, in bytes."""
+    cdef DatagramCore core = _endpoint_of(self)
+    return (core.low, core.high)
+
+
+def datagram_set_write_buffer_limits(self, high=None, low=None):
+    """Sets high and low water, in bytes; raises ValueError unless high >= low >= 0."""
+    cdef DatagramCore core = _endpoint_of(self)
+    core.high, core.low = _water_marks(high, low)
+    _maybe_pause_endpoint(core)
+
+
+def datagram_socket(self):
+    """The socket; None once it is closed."""
+    return _endpoint_of(self).sock
+
+
+def datagram_address(self):
+    """The remote address given to create_datagram_endpoint(), resolved, or None."""
+    return _endpoint_of(self).address
+
+
+def datagram_describe(self):
+    """repr(): class, fd, and what is under way."""
+    cdef DatagramCore core = _endpoint_of(self)
+    info = [type(self).__name__]
+    if core.sock is None:
+        info.append('closed')
+    elif core.closing:
+        info.append('closing')
+    info.append(f'fd={core.fd}')
+    if core.sock is not None and not core.loop._closed:
+        reading = core.started and not core.paused and not core.closing
+        info.append('read=polling' if reading else 'read=idle')
+        state = 'polling' if core.queued else 'idle'
+        info.append(f'write=<{state}, bufsize={core.queued_size}>')
+    return '<{}>'.format(' '.join(info))
+
+
+def datagram_finalize(self):
+    """__del__: warns of a socket that nobody closed, and closes it."""
+    cdef PyObject *slot = (<PyObject **>(<char *><PyObject *>self + _datagram_core_offset))[0]
+    cdef DatagramCore core
+    if slot is NULL:
+        return
+    core = <DatagramCore>slot
+    if core.sock is None or core.lost_called or not core.core_closed:
+        return
+    warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+    core._close_fd()
