@@ -7,6 +7,9 @@
 //	load echo        echo client: latency, throughput, optional random closes
 //	load idle        opens connections, exchanges one message on each, holds them
 //	load http        keep-alive GET client
+//	load udp         datagrams, each of them checked; losses are counted
+//	load tls         echo client over TLS
+//	load certificate makes what a TLS server and its clients need
 //	load echoserver  echo server
 //
 // One goroutine on one locked OS thread drives raw non-blocking sockets through

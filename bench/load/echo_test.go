@@ -39,7 +39,12 @@ func startEchoServer(t *testing.T) string {
 // startServer runs handle for each connection.
 func startServer(t *testing.T, handle func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return startServerOn(t, "tcp", "127.0.0.1:0", handle)
+}
+
+func startServerOn(t *testing.T, network, address string, handle func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +115,15 @@ func TestEcho(t *testing.T) {
 					t.Errorf("%d descriptors before, %d after", before, after)
 				}
 			})
+		}
+	}
+}
+
+func TestEchoOverAUnixSocket(t *testing.T) {
+	path := startServerOn(t, "unix", t.TempDir()+"/echo", func(c net.Conn) { io.Copy(c, c) })
+	for _, engine := range engines(t) {
+		if r := runTestEcho(t, unixPrefix+path, engine, 10, 1024, 1, 200); r.failed() || r.Messages == 0 || r.Closes == 0 {
+			t.Errorf("%s: %+v", engine, r)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type handler interface {
 	connected(slot int)
 	sent(slot int)                              // what send did not take at once
 	received(slot int, p []byte)                // p is the handler's during the call; never empty
-	ended(slot int)                             // the end of the peer's stream
+	ended(slot int)                             // the end of the peer's stream, or an empty datagram
 	lost(slot int, doing string, because error) // the socket is of no more use: shut it
 }
 

@@ -14,9 +14,8 @@ type epollSlot struct {
 // failure is an error that came out of a send. The handler, which may be in
 // the middle of something, is told with the next events.
 type failure struct {
-	slot       int
-	generation uint32
-	err        error
+	place
+	err error
 }
 
 // epollEngine is one edge-triggered epoll set over non-blocking sockets.
@@ -27,6 +26,20 @@ type epollEngine struct {
 	buffer    []byte // shared: what was read is checked at once and forgotten
 	datagrams bool
 	failed    []failure
+	undrained []unread
+	rereading []unread // those of the batch before
+}
+
+// unread is a socket that may have more to read; toEnd: up to the stream's end.
+type unread struct {
+	place
+	toEnd bool
+}
+
+// place is a socket's slot and its generation there.
+type place struct {
+	slot       int
+	generation uint32
 }
 
 func newEpollEngine(s shape) (*epollEngine, error) {
@@ -62,7 +75,7 @@ func (e *epollEngine) send(slot int, p []byte) bool {
 			s.rest = p
 			return false
 		default:
-			e.failed = append(e.failed, failure{slot, s.generation, err})
+			e.failed = append(e.failed, failure{place{slot, s.generation}, err})
 			return false
 		}
 	}
@@ -79,7 +92,7 @@ func (e *epollEngine) shut(slot int) {
 
 func (e *epollEngine) look() (found bool, err error) {
 	e.ready, err = e.poll.wait(0)
-	return len(e.ready)+len(e.failed) > 0, err
+	return len(e.ready)+len(e.failed)+len(e.undrained) > 0, err
 }
 
 func (e *epollEngine) wait(timeoutMS int) (err error) {
@@ -94,6 +107,12 @@ func (e *epollEngine) deliver(h handler) error {
 		}
 	}
 	e.failed = e.failed[:0]
+	e.undrained, e.rereading = e.rereading[:0], e.undrained
+	for _, p := range e.rereading {
+		if e.slots[p.slot].generation == p.generation {
+			e.receive(h, p.slot, p.toEnd)
+		}
+	}
 	for i := range e.ready {
 		slot, events := int(e.ready[i].Fd), e.ready[i].Events
 		s := &e.slots[slot]
@@ -130,30 +149,30 @@ func (e *epollEngine) connected(h handler, slot int, events uint32) {
 	}
 }
 
-// receive reads until the socket is drained. In a stream a read that did not
-// fill the buffer has drained it (epoll(7), question 9), unless the end has come
-// too; of datagrams it says nothing.
+// receive reads once. In a stream a read that did not fill the buffer has
+// drained the socket (epoll(7), question 9), unless the end has come too; of
+// datagrams it says nothing. What may be left is read with the next batch: by then
+// it may be the answer to what the handler sends now, and has come later.
 func (e *epollEngine) receive(h handler, slot int, toEnd bool) {
 	s := &e.slots[slot]
 	generation := s.generation
-	for s.generation == generation {
-		n, err := unix.Read(s.fd, e.buffer)
-		switch {
-		case err == unix.EAGAIN:
-			return
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			h.lost(slot, "receive", err)
-			return
-		case n == 0 && !e.datagrams:
-			h.ended(slot)
-			return
-		}
+	n, err := unix.Read(s.fd, e.buffer)
+	switch {
+	case err == unix.EAGAIN:
+		return
+	case err == unix.EINTR:
+	case err != nil:
+		h.lost(slot, "receive", err)
+		return
+	case n == 0:
+		h.ended(slot)
+		return
+	default:
 		h.received(slot, e.buffer[:n])
-		if n < len(e.buffer) && !toEnd && !e.datagrams {
-			return
-		}
+	}
+	more := err == unix.EINTR || n == len(e.buffer) || toEnd || e.datagrams
+	if more && s.generation == generation {
+		e.undrained = append(e.undrained, unread{place{slot, generation}, toEnd})
 	}
 }
 

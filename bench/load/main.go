@@ -45,6 +45,12 @@ func main() {
 		failed, err = runEcho(args, true)
 	case "http":
 		failed, err = runHTTP(args)
+	case "udp":
+		failed, err = runUDP(args)
+	case "tls":
+		failed, err = runTLS(args)
+	case "certificate":
+		err = runCertificate(args)
 	case "echoserver":
 		err = runEchoServer(args)
 	default:
@@ -60,7 +66,7 @@ func main() {
 }
 
 func printUsage() {
-	fmt.Fprintln(os.Stderr, "usage: load echo|idle|http|echoserver [options]; load MODE -h lists them")
+	fmt.Fprintln(os.Stderr, "usage: load echo|idle|http|udp|tls|certificate|echoserver [options]; load MODE -h lists them")
 	os.Exit(exitUsage)
 }
 
@@ -145,6 +151,8 @@ type result struct {
 	Mismatches     uint64  `json:"mismatches"`
 	Stalls         uint64  `json:"stalls"`
 	Closes         uint64  `json:"closes"`
+	Lost           uint64  `json:"lost"` // datagrams without an answer in time
+	Late           uint64  `json:"late"` // of these: answered afterwards
 	FirstError     string  `json:"first_error,omitempty"`
 	ServerCPUns    int64   `json:"server_cpu_ns"`
 	ClientCPUns    int64   `json:"client_cpu_ns"`

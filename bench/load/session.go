@@ -83,12 +83,12 @@ type session struct {
 	tickedNS  int64
 }
 
-func newSession(l limits, mode string, s shape) (*session, error) {
+func newSession(l limits, mode string, of shape) (*session, error) {
 	a, err := newAccount(l.pid, l.tracepoint)
 	if err != nil {
 		return nil, err
 	}
-	e, name, err := newEngine(l.engine, s)
+	e, name, err := newEngine(l.engine, of)
 	if err != nil {
 		return nil, err
 	}
@@ -152,9 +152,7 @@ func (s *session) run(c client, last phase) error {
 				return err
 			}
 		}
-		if s.phase > ramping {
-			c.tick()
-		}
+		c.tick()
 	}
 	return nil
 }
@@ -274,6 +272,10 @@ func (s *session) runAndReport(c client) (failed bool, err error) {
 	if err := s.run(c, finished); err != nil {
 		return true, err
 	}
+	return s.reportAndClose()
+}
+
+func (s *session) reportAndClose() (failed bool, err error) {
 	if failed, err = s.report(); err != nil {
 		return failed, err
 	}
@@ -283,7 +285,7 @@ func (s *session) runAndReport(c client) (failed bool, err error) {
 // report prints the result and says whether the run has failed.
 func (s *session) report() (failed bool, err error) {
 	s.result.RunSeconds = float64(s.clock()) / 1e9
-	s.result.StarvedSeconds = float64(s.starvedNS) / 1e9
+	s.result.StarvedSeconds = float64(min(s.starvedNS, s.clock())) / 1e9
 	if s.result.FirstError != "" {
 		fmt.Fprintln(os.Stderr, "load:", s.result.FirstError)
 	}
