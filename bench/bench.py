@@ -21,6 +21,7 @@ from prepare import check_loops, compile_all, progress
 from report import Results, Sample, whole
 from rows import SPIN, SQPOLL, Row, default_rows, full_rows
 from subject import MALLOC_SETTINGS, VARIANTS, SubjectFailed
+from webapps import APPS
 
 MIN_ROUNDS = 5
 QUICK_ROUNDS, QUICK_SECONDS = 2, 0.4
@@ -35,7 +36,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--loops", default=",".join(VARIANTS), help="comma-separated")
     parser.add_argument("--rounds", type=int, default=MIN_ROUNDS)
     parser.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="measured per round and row")
-    parser.add_argument("--malloc", choices=(*MALLOC_SETTINGS, "both"), default="default")
+    parser.add_argument("--malloc", choices=(*MALLOC_SETTINGS, "both"), help="default: the default, for TLS both")
     parser.add_argument("--full", action="store_true", help="every size, number of connections and style")
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement: two short rounds")
     parser.add_argument("--list", action="store_true", help="print the ids of the rows")
@@ -64,12 +65,18 @@ def loops_of(row: Row, names: list[str]) -> list[str]:
     return [name for name in names if name not in (SPIN, SQPOLL) or name in row.extra]
 
 
-def run(chosen: argparse.Namespace, setup: Setup, rows: list[Row], mallocs: list[str]) -> list[Sample]:
+def mallocs_of(row: Row, asked: str | None) -> list[str]:
+    if asked is None:
+        return list(row.mallocs)
+    return list(MALLOC_SETTINGS) if asked == "both" else [asked]
+
+
+def run(chosen: argparse.Namespace, setup: Setup, rows: list[Row]) -> list[Sample]:
     """All measurements. Rounds are inside rows: what is compared is measured within seconds."""
     plan = [
         (row, malloc, number, loop)
         for row in rows
-        for malloc in mallocs
+        for malloc in mallocs_of(row, chosen.malloc)
         for number in range(chosen.rounds)
         for loop in loops_of(row, chosen.loops)
     ]
@@ -117,13 +124,14 @@ def main() -> int:
     if setup.server_core == setup.load_core:
         print("bench: only one core: server and load share it, figures say little", file=sys.stderr)
     native.binary()
-    compile_all({VARIANTS[name][0] for name in chosen.loops})
-    mallocs = list(MALLOC_SETTINGS) if chosen.malloc == "both" else [chosen.malloc]
+    apps = {module for row in rows if row.kind == "web" for module in APPS[row.name]}
+    compile_all({VARIANTS[name][0] for name in chosen.loops} | apps)
     about = {**machine.describe(), **versions(chosen.loops)}
     about |= {"rounds": chosen.rounds, "seconds_per_round": chosen.seconds}
     about |= {"server_core": setup.server_core, "load_core": setup.load_core, "system_calls": how}
-    samples = run(chosen, setup, rows, mallocs)
-    results = Results(samples, rows, chosen.loops, mallocs)
+    samples = run(chosen, setup, rows)
+    used = {malloc for row in rows for malloc in mallocs_of(row, chosen.malloc)}
+    results = Results(samples, rows, chosen.loops, [malloc for malloc in MALLOC_SETTINGS if malloc in used])
     print("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in about.items()), end="\n\n")
     print(whole(results, "text"))
     save(chosen.out, samples, results, about)

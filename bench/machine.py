@@ -28,9 +28,10 @@ def cores() -> tuple[int, int]:
     return allowed[0], allowed[-1]
 
 
-def pin_and_tie(core: int) -> None:
-    """In a new child: run on one core only, and end when the harness ends."""
-    os.sched_setaffinity(0, {core})
+def pin_and_tie(core: int | None) -> None:
+    """In a new child: run on one core only, unless it is None, and end when the harness ends."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -6,13 +6,16 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import machine
 import native
 from rows import Row
-from subject import MALLOC_SETTINGS, SERVERS, VARIANTS, Subject, python, run_once
+from subject import MALLOC_SETTINGS, SERVERS, VARIANTS, Subject, SubjectFailed, python, run_once
+from webapps import BODY, program_of
 
 WARMUP_S = 0.3
 # System calls are counted in a run of its own, so that counting does not slow what is timed.
@@ -36,15 +39,12 @@ class Setup:
     load_core: int = field(default_factory=lambda: machine.cores()[1])
 
 
-def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
-    """Echo server under test."""
-    arguments = ["--style", row.style] + (["--spinning-thread"] if row.kind == "busy" else [])
-    command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", *arguments)
-    common = {"core": setup.load_core, "conns": row.conns, "size": row.size_bytes, "stall": STALL}
+def under_load(setup: Setup, command: dict, count_syscalls: bool, mode: str, **options: object) -> tuple[Metrics, dict]:
+    """A server under the load generator's mode: its metrics, and the counters that it printed last."""
+    common = {"core": setup.load_core, "warmup_s": WARMUP_S, "stall": STALL, **options}
     with Subject(**command) as server:
-        port = int(server.first)
-        got = native.load("echo", port, seconds=setup.seconds, warmup_s=WARMUP_S, pid=server.pid, **common)
-        messages = max(got["messages"], 1)
+        addr = native.address(server.first)
+        got = native.load(mode, addr, seconds=setup.seconds, pid=server.pid, **common)
         metrics: Metrics = {
             "per_second": got["per_second"],
             "p50_us": got["p50_us"],
@@ -52,18 +52,63 @@ def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool
             "starved": got["starved_seconds"] / got["run_seconds"],
             "load_busy": max(got["client_cpu_ns"] - got["client_idle_ns"], 0) / got["seconds"] / 1e9,
             "server_busy": got["server_cpu_ns"] / got["seconds"] / 1e9,
+            "cpu_us": got["server_cpu_ns"] / got["messages"] / 1e3,
+            "lost": got["lost"],
         }
-        if row.kind != "busy":  # there the spinning thread's time counts too
-            metrics["cpu_us"] = got["server_cpu_ns"] / messages / 1e3
         if count_syscalls:
-            counted = native.load(
-                "echo", port, seconds=COUNT_S, warmup_s=WARMUP_S, pid=server.pid, tracepoint=setup.tracepoint, **common
-            )
-            metrics["syscalls"] = counted["syscalls"] / max(counted["messages"], 1)
-    stats = server.last.get("stats", {})
+            counted = native.load(mode, addr, seconds=COUNT_S, pid=server.pid, tracepoint=setup.tracepoint, **common)
+            metrics["syscalls"] = counted["syscalls"] / counted["messages"]
+    return metrics, server.last
+
+
+def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Echo server under test, over TCP; busy: beside a thread that spins."""
+    arguments = ["--style", row.style] + (["--spinning-thread"] if row.kind == "busy" else [])
+    command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", *arguments)
+    metrics, last = under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)
+    if row.kind == "busy":  # the spinning thread's time counts too
+        del metrics["cpu_us"]
+    stats = last.get("stats", {})
     if "enters_submit" in stats and "sqpoll" in variant:
         metrics["enters_submit"] = stats["enters_submit"]
     return metrics
+
+
+def sock(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Echo server made of sock_* calls."""
+    command = python(setup.server_core, variant, malloc, SERVERS / "sock_echo.py")
+    return under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)[0]
+
+
+def unix(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Echo server on a unix socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", "--path", f"{folder}/echo")
+        return under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)[0]
+
+
+def udp(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Echo server for datagrams."""
+    command = python(setup.server_core, variant, malloc, SERVERS / "udp.py")
+    metrics, last = under_load(setup, command, count_syscalls, "udp", conns=row.conns, size=row.size_bytes)
+    if last["error"]:
+        raise SubjectFailed(f"the server's error_received was told {last['error']}")
+    return metrics
+
+
+def tls(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """Echo server over TLS, with a certificate made for this measurement."""
+    with tempfile.TemporaryDirectory() as folder:
+        native.make_certificate(Path(folder))
+        command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", "--tls", folder)
+        options = {"conns": row.conns, "size": row.size_bytes, "trusted": f"{folder}/cert.pem"}
+        return under_load(setup, command, count_syscalls, "tls", **options)[0]
+
+
+def web(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """One of the applications of `make run`."""
+    command = python(setup.server_core, variant, malloc, program_of(row.name))
+    return under_load(setup, command, count_syscalls, "http", conns=row.conns, expect=BODY)[0]
 
 
 def client(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
@@ -91,6 +136,13 @@ def micro(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics
     return {name: got[name] for name in ("per_second", "cpu_us")}
 
 
+def process(_: Setup, row: Row, variant: str, malloc: str, __: bool) -> Metrics:
+    """Child processes. On all cores: they would otherwise take the loop's from it."""
+    command = python(None, variant, malloc, SERVERS / "processes.py", row.name)
+    got = run_once(native.GRACE_S, **command)
+    return {name: got[name] for name in ("per_second", "cpu_us", "p50_us", "p99_us")}
+
+
 def idle(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
     """CPU time and wake-ups of a loop that has nothing, or only a timer, to do."""
     command = python(setup.server_core, variant, malloc, SERVERS / "idle.py", "--timer-hz", row.name)
@@ -107,9 +159,10 @@ def memory(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metric
     """Memory that an idle connection holds, after one message."""
     command = python(setup.server_core, variant, malloc, SERVERS / "echo.py")
     with Subject(**command) as server:
-        native.load("echo", int(server.first), core=setup.load_core, seconds=0.1, warmup_s=0, conns=1)
+        addr = native.address(server.first)
+        native.load("echo", addr, core=setup.load_core, seconds=0.1, warmup_s=0, conns=1)
         before = machine.rss_bytes(server.pid)
-        args = [native.binary(), "idle", "-addr", f"127.0.0.1:{server.first}", "-conns", str(row.conns)]
+        args = [native.binary(), "idle", "-addr", addr, "-conns", str(row.conns)]
         holder = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             said = holder.stdout.readline() if holder.stdout else ""
@@ -147,7 +200,13 @@ KINDS = {
     "micro": micro,
     "idle": idle,
     "memory": memory,
+    "process": process,
+    "sock": sock,
     "startup": startup,
+    "tls": tls,
+    "udp": udp,
+    "unix": unix,
+    "web": web,
 }
 
 

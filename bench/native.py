@@ -40,9 +40,15 @@ def binary() -> str:
     return str(BINARY)
 
 
-def load(mode: str, port: int, *, core: int, seconds: float, warmup_s: float, **options: object) -> dict:
+def address(said: str) -> str:
+    """Where a server listens, from what it printed: a path, or a port and perhaps more words."""
+    first = said.partition(" ")[0]
+    return f"unix:{first}" if first.startswith("/") else f"127.0.0.1:{first}"
+
+
+def load(mode: str, addr: str, *, core: int, seconds: float, warmup_s: float, **options: object) -> dict:
     """Run a client mode to its end and answer its result. Options are those of the command."""
-    command = [binary(), mode, "-addr", f"127.0.0.1:{port}", "-duration", f"{seconds}s", "-warmup", f"{warmup_s}s"]
+    command = [binary(), mode, "-addr", addr, "-duration", f"{seconds}s", "-warmup", f"{warmup_s}s"]
     for name, value in options.items():
         command += [f"-{name.replace('_', '-')}", str(value)]
     done = subprocess.run(
@@ -55,4 +61,12 @@ def load(mode: str, port: int, *, core: int, seconds: float, warmup_s: float, **
     )
     if done.returncode != 0:
         raise LoadFailed(done.stderr.strip() or f"exit status {done.returncode}")
-    return json.loads(done.stdout)
+    result = json.loads(done.stdout)
+    if not result["messages"]:
+        raise LoadFailed(f"no message in {seconds:g} s; the server had no core for {result['starved_seconds']:.1f} s")
+    return result
+
+
+def make_certificate(folder: Path) -> None:
+    """Write cert.pem and key.pem for a server on localhost, made for this run."""
+    subprocess.run([binary(), "certificate", "-folder", str(folder)], check=True)

@@ -20,9 +20,11 @@ COLOURS = {
     "kloop+spin": "#edae49",
     "kloop+sqpoll": "#66a182",
 }
+MESSAGE_KINDS = ("echo", "sock", "unix", "udp", "tls", "web", "client")
 PANELS = (
-    ("per_second", ("echo", "client"), "messages per second / uvloop (higher is better)"),
-    ("cpu_us", ("echo", "client"), "CPU per message / uvloop (lower is better)"),
+    ("per_second", MESSAGE_KINDS, "messages per second / uvloop (higher is better)"),
+    ("cpu_us", MESSAGE_KINDS, "CPU per message / uvloop (lower is better)"),
+    ("per_second", ("process",), "child processes per second / uvloop (higher is better)"),
     ("per_second", ("micro",), "operations per second / uvloop (higher is better)"),
 )
 BAR_HEIGHT_INCH = 0.16

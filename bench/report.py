@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rows import Goal, Row, goal_for
 
-LOAD_KINDS = ("echo", "busy", "client", "micro")
+LOAD_KINDS = ("echo", "sock", "unix", "udp", "tls", "web", "process", "client", "busy", "micro")
 # The generator's share of its core, above which it may have been the bottleneck, unless the server
 # was as busy: then a rate only says what the server can do at least.
 LOAD_BUSY_LIMIT = 0.95
@@ -96,7 +96,7 @@ class Results:
     def verdicts(self, row: Row, loop: str, malloc: str, metrics: Iterable[str] = METRIC_NAMES) -> dict[str, Verdict]:
         found = {}
         for metric in metrics:
-            goal = goal_for(row.id, loop, metric)
+            goal = goal_for(row.id, loop, malloc, metric)
             if goal is None:
                 continue
             if goal.relative:
@@ -236,7 +236,7 @@ def goal_summary(results: Results, malloc: str) -> tuple[int, list[str]]:
 
 
 def medians_above(results: Results, metric: str, limit: float) -> list[tuple[str, float]]:
-    """Rows and loops where a share was above a limit."""
+    """Rows and loops where a metric was above a limit."""
     found = []
     for (row, loop, malloc), samples in results.by_key.items():
         values = [s.metrics[metric] for s in samples if metric in s.metrics]
@@ -260,6 +260,9 @@ def doubts(results: Results) -> list[str]:
             f"The load generator used more than {LOAD_BUSY_LIMIT:.0%} of its core and the server had time left: rates "
             f"marked ≥ are lower bounds, and ratios of two such, marked ~, say little:{''.join(limited)}"
         )
+    if lost := medians_above(results, "lost", 0):
+        names = "".join(f"\n- {name}: {number:.0f} per round" for name, number in lost)
+        texts.append(f"Datagrams were lost, and not counted as messages:{names}")
     if starved := medians_above(results, "starved", STARVED_LIMIT):
         worst = max(share for _, share in starved)
         texts.append(

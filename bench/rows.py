@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from webapps import APPS
+
 SIZES_BYTES = {"64B": 64, "1K": 1024, "16K": 16 * 1024, "100K": 100 * 1024}
 CONNS = (1, 10, 100, 1000, 5000)
 STYLES = ("protocol", "buffered", "streams")
 MICROS = ("call_soon", "timers", "threadsafe", "sleep0")
+PROCESSES = ("spawn", "pipes")
+WEB_CONNS = 100
 SPIN, SQPOLL = "kloop+spin", "kloop+sqpoll"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. extra: loops that are of interest in this row only."""
+    """One line of the table.
+
+    extra: loops that are of interest in this row only. mallocs: settings of subject.MALLOC_SETTINGS
+    that it is measured with unless others are asked for.
+    """
 
     kind: str
     name: str = ""
@@ -22,6 +30,7 @@ class Row:
     size_bytes: int = 0
     conns: int = 0
     extra: tuple[str, ...] = ()
+    mallocs: tuple[str, ...] = ("default",)
 
     @property
     def id(self) -> str:
@@ -32,6 +41,11 @@ class Row:
             "busy": (self.style, size, self.conns),
             "client": (size, self.conns),
             "memory": (self.conns,),
+            "sock": (size, self.conns),
+            "unix": (size, self.conns),
+            "udp": (size, self.conns),
+            "tls": (size, self.conns),
+            "web": (self.name, self.conns),
         }.get(self.kind, (self.name,))
         return "/".join(str(part) for part in (self.kind, *parts) if part != "")
 
@@ -46,9 +60,11 @@ class Goal:
     at_most: float | None = None
     loop: str = "kloop"
     relative: bool = True
+    malloc: str = ""  # any
 
-    def matches(self, row_id: str, loop: str, metric: str) -> bool:
-        return loop == self.loop and metric == self.metric and re.fullmatch(self.rows, row_id) is not None
+    def matches(self, row_id: str, loop: str, malloc: str, metric: str) -> bool:
+        here = (loop, metric) == (self.loop, self.metric) and self.malloc in ("", malloc)
+        return here and re.fullmatch(self.rows, row_id) is not None
 
     def reached(self, value: float) -> bool:
         if self.at_least is not None:
@@ -73,6 +89,15 @@ GOALS = (
     Goal("echo/protocol/1K/1000", "syscalls", at_most=0.2, relative=False),
     Goal("echo/.*", "enters_submit", at_most=0, loop=SQPOLL, relative=False),
     Goal("echo/streams/1K/(10|100)", "per_second", at_least=1.2),
+    Goal("sock/1K/10", "per_second", at_least=2.5),
+    Goal("unix/1K/10", "per_second", at_least=1.15),
+    Goal("udp/1K/10", "per_second", at_least=1.3),
+    Goal("udp/1K/100", "per_second", at_least=1.5),
+    Goal("tls/(1K|16K)/10", "per_second", at_least=2.2, malloc="default"),
+    Goal("tls/(1K|16K)/10", "per_second", at_least=1.0, malloc="tuned"),
+    Goal("process/spawn", "per_second", at_least=4),
+    Goal("process/pipes", "per_second", at_least=3),
+    Goal("web/(aiohttp|uvicorn)/100", "per_second", at_least=1.2),
     Goal("busy/.*", "per_second", at_least=10),
     Goal("micro/call_soon", "per_second", at_least=4),
     Goal("micro/timers", "per_second", at_least=3),
@@ -85,9 +110,9 @@ GOALS = (
 )
 
 
-def goal_for(row_id: str, loop: str, metric: str) -> Goal | None:
+def goal_for(row_id: str, loop: str, malloc: str, metric: str) -> Goal | None:
     """The goal that a figure has to meet, if there is one."""
-    return next((goal for goal in GOALS if goal.matches(row_id, loop, metric)), None)
+    return next((goal for goal in GOALS if goal.matches(row_id, loop, malloc, metric)), None)
 
 
 def _echo(style: str, size: str, conns: int, extra: tuple[str, ...] = ()) -> Row:
@@ -123,10 +148,20 @@ def full_rows() -> list[Row]:
 
 
 def _others() -> list[Row]:
+    small, medium = SIZES_BYTES["1K"], SIZES_BYTES["16K"]
     return [
-        Row("client", size_bytes=SIZES_BYTES["1K"], conns=10),
-        Row("client", size_bytes=SIZES_BYTES["1K"], conns=100),
-        Row("busy", size_bytes=SIZES_BYTES["1K"], conns=10),
+        Row("sock", size_bytes=small, conns=10),
+        Row("unix", size_bytes=small, conns=10),
+        Row("udp", size_bytes=small, conns=10),
+        Row("udp", size_bytes=small, conns=100),
+        # asyncio's large receive buffers cost a system call each with glibc's default thresholds.
+        Row("tls", size_bytes=small, conns=10, mallocs=("default", "tuned")),
+        Row("tls", size_bytes=medium, conns=10, mallocs=("default", "tuned")),
+        *(Row("web", name=app, conns=WEB_CONNS) for app in APPS),
+        *(Row("process", name=name) for name in PROCESSES),
+        Row("client", size_bytes=small, conns=10),
+        Row("client", size_bytes=small, conns=100),
+        Row("busy", size_bytes=small, conns=10),
         *(Row("micro", name=name) for name in MICROS),
         Row("idle", name="100"),
         Row("idle", name="0"),

@@ -19,11 +19,8 @@ import native
 from prepare import check_loops, compile_all, progress
 from report import as_text
 from subject import Subject, SubjectFailed, python
+from webapps import APPS, BODY, STREAM_BODY, program_of
 
-APPS = {
-    "aiohttp": ("aiohttp", "yarl", "multidict"),
-    "uvicorn": ("uvicorn", "httptools"),
-}
 LOOPS = ("kloop", "uvloop", "asyncio")
 CONNS = 50
 ROUNDS = 3
@@ -32,8 +29,6 @@ WARMUP_S = 0.4
 COUNT_S = 0.4
 STREAM_REQUESTS = 500
 STALL = "5s"
-BODY = '{"message": "Hello, World!"}'
-STREAM_BODY = "".join(f"chunk {number}\n" for number in range(8))
 
 
 @dataclass
@@ -51,24 +46,25 @@ class Cell:
 def one_round(app: str, loop: str, cell: Cell, seconds: float, tracepoint: int) -> None:
     """Start the application, load it, count its system calls once, end it."""
     server_core, load_core = machine.cores()
-    program = native.ROOT / "examples" / f"web_{app}.py"
-    with Subject(**python(server_core, loop, "default", program)) as server:
-        port_text, _, driver = server.first.partition(" driver=")
-        cell.driver = driver
-        port, common = int(port_text), {"core": load_core, "conns": CONNS, "stall": STALL, "pid": server.pid}
+    with Subject(**python(server_core, loop, "default", program_of(app))) as server:
+        _, _, cell.driver = server.first.partition(" driver=")
+        addr, common = (
+            native.address(server.first),
+            {"core": load_core, "conns": CONNS, "stall": STALL, "pid": server.pid},
+        )
         if not cell.per_second:
             native.load(
-                "http", port, seconds=SECONDS, warmup_s=0, count=STREAM_REQUESTS, path="/stream", expect=STREAM_BODY,
+                "http", addr, seconds=SECONDS, warmup_s=0, count=STREAM_REQUESTS, path="/stream", expect=STREAM_BODY,
                 **common,
             )  # fmt: skip
-        got = native.load("http", port, seconds=seconds, warmup_s=WARMUP_S, expect=BODY, **common)
+        got = native.load("http", addr, seconds=seconds, warmup_s=WARMUP_S, expect=BODY, **common)
         cell.per_second.append(got["per_second"])
         cell.cpu_us.append(got["server_cpu_ns"] / got["messages"] / 1e3)
         cell.p50_us.append(got["p50_us"])
         cell.p99_us.append(got["p99_us"])
         if tracepoint and cell.syscalls is None:
             counted = native.load(
-                "http", port, seconds=COUNT_S, warmup_s=WARMUP_S, expect=BODY, tracepoint=tracepoint, **common
+                "http", addr, seconds=COUNT_S, warmup_s=WARMUP_S, expect=BODY, tracepoint=tracepoint, **common
             )
             cell.syscalls = counted["syscalls"] / counted["messages"]
 

@@ -87,7 +87,7 @@ def growth(times_s: list[float], values: list[int]) -> float | None:
 
 
 def load_command(phase: Phase, server: Subject, seconds: float, seed: int) -> list[str]:
-    command = [native.binary(), "echo", "-addr", f"127.0.0.1:{server.first}", "-conns", str(phase.conns)]
+    command = [native.binary(), "echo", "-addr", native.address(server.first), "-conns", str(phase.conns)]
     command += [
         "-size",
         str(phase.size_bytes),
@@ -163,7 +163,7 @@ def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) ->
     command = python(server_core, loop, "default", SERVERS / "echo.py", "--style", style)
     with Subject(**command) as server:
         # One connection first: what the loop opens with its first connection is no leak.
-        native.load("echo", int(server.first), core=load_core, seconds=0.2, warmup_s=0, conns=1)
+        native.load("echo", native.address(server.first), core=load_core, seconds=0.2, warmup_s=0, conns=1)
         outcome.fds_before = settled_fds(server.pid)
         load = subprocess.Popen(
             load_command(phase, server, seconds, seed),

@@ -36,8 +36,8 @@ MALLOC_SETTINGS: dict[str, dict[str, str]] = {
 }
 
 
-def python(core: int, variant: str, malloc: str, program: Path, *arguments: str) -> dict:
-    """What subprocess needs to run a program on a loop."""
+def python(core: int | None, variant: str, malloc: str, program: Path, *arguments: str) -> dict:
+    """What subprocess needs to run a program on a loop. core: None for any."""
     loop, environment = VARIANTS[variant]
     return {
         "args": [sys.executable, str(program), "--loop", loop, *arguments],

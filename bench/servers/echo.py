@@ -1,13 +1,17 @@
-"""Echo server in three styles: protocol, buffered (BufferedProtocol) and streams.
+"""Echo server in three styles: protocol, buffered (BufferedProtocol) and streams; over TCP, TLS or
+a unix socket.
 
-Prints the port it listens on, serves until SIGTERM, prints a line of JSON.
+Prints where it listens, for the load generator, serves until SIGTERM, prints a line of JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
+import ssl
 import threading
+from pathlib import Path
 
 from loops import arguments, new_loop, report, stop_on_signal
 
@@ -57,13 +61,25 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
-async def start(style: str) -> asyncio.AbstractServer:
-    """Start the server on a free port of 127.0.0.1."""
+def tls_context(folder: Path | None) -> ssl.SSLContext | None:
+    """What ssl= is given: Python's defaults for servers."""
+    if folder is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+async def start(options: argparse.Namespace) -> asyncio.AbstractServer:
+    """Start the server on the path that is asked for, or on a free port of 127.0.0.1."""
     loop = asyncio.get_running_loop()
-    if style == "streams":
-        return await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG)
-    factory = EchoProtocol if style == "protocol" else BufferedEchoProtocol
-    return await loop.create_server(factory, "127.0.0.1", 0, backlog=BACKLOG)
+    tls = tls_context(options.tls)
+    if options.style == "streams":
+        return await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG, ssl=tls)
+    factory = EchoProtocol if options.style == "protocol" else BufferedEchoProtocol
+    if options.path is not None:
+        return await loop.create_unix_server(factory, options.path, backlog=BACKLOG)
+    return await loop.create_server(factory, "127.0.0.1", 0, backlog=BACKLOG, ssl=tls)
 
 
 def spin() -> None:
@@ -72,13 +88,13 @@ def spin() -> None:
         pass
 
 
-async def serve(style: str) -> None:
+async def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     stop_on_signal(loop, stopped.set)
-    server = await start(style)
-    print(server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
+    server = await start(options)
+    print(options.path or server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
     await stopped.wait()
     server.close()
 
@@ -86,6 +102,8 @@ async def serve(style: str) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--style", choices=("protocol", "buffered", "streams"), default="protocol")
+    parser.add_argument("--path", help="listen on a unix socket there")
+    parser.add_argument("--tls", type=Path, metavar="FOLDER", help="with cert.pem and key.pem: TLS over TCP")
     parser.add_argument("--spinning-thread", action="store_true", help="run a busy Python thread beside the loop")
     options = parser.parse_args()
     # What was imported never has to be looked at again; the same for every loop.
@@ -94,7 +112,7 @@ def main() -> None:
     loop = new_loop(options.loop)
     if options.spinning_thread:
         threading.Thread(target=spin, daemon=True).start()
-    loop.run_until_complete(serve(options.style))
+    loop.run_until_complete(serve(options))
     report(loop, style=options.style)
     # The process ends here: closing 5,000 connections one by one is not what is measured.
 
