@@ -1,9 +1,11 @@
 """The cyclic collector and handles: what the loop holds is hidden from it, what it let go of is not."""
 
 import gc
+import os
 import threading
 import weakref
 
+import kloop
 import pytest
 
 
@@ -69,3 +71,39 @@ def test_cycles_through_handles_that_never_ran_are_collected_with_the_loop(loop,
     loop.close()
     gc.collect()
     assert alive(references) == 0
+
+
+def abandoned_loop():
+    """A loop that nobody closed and nobody has any more, with everything scheduled on it."""
+    loop = kloop.new_event_loop()
+    for _ in range(COUNT):
+        loop.call_soon(loop.is_closed)
+        loop.call_later(1000, loop.is_closed)
+        loop.call_soon_threadsafe(loop.is_closed)
+    return weakref.ref(loop)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loop_that_was_abandoned_is_collected_with_its_handles():
+    before = len(os.listdir("/proc/self/fd"))
+    loop = abandoned_loop()
+    gc.collect()
+    assert loop() is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_handle_that_somebody_keeps_keeps_its_loop(eager_collector):
+    loop = kloop.new_event_loop()
+    ran = []
+    handle = loop.call_later(0, ran.append, loop)
+    loop.call_later(0, loop.stop)
+    loop = weakref.ref(loop)
+    gc.collect()
+    loop().run_forever()
+    assert ran == [loop()]
+    loop().close()
+    ran.clear()
+    del handle
+    gc.collect()
+    assert loop() is None
