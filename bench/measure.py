@@ -113,7 +113,7 @@ def web(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool)
 
 def client(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """Client under test, against the native echo server."""
-    args = [native.binary(), "echoserver", "-conns", str(row.conns + 1)]
+    args = [native.binary(), "echoserver", "-conns", str(row.conns + 1), "-size", str(row.size_bytes)]
     tie = {"preexec_fn": lambda: machine.pin_and_tie(setup.load_core)}
     server = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **tie)
     try:

@@ -8,27 +8,33 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // startEchoServer runs the real server in a goroutine until the test ends.
-func startEchoServer(t *testing.T) string {
+func startEchoServer(t *testing.T, engine string, conns int) string {
 	t.Helper()
-	s, port, err := newEchoServer(64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	s.stop = ends[0]
-	s.deadline = time.Now().Add(time.Minute)
+	made := make(chan int, 1)
 	done := make(chan error, 1)
-	go func() { done <- s.serve() }()
+	var s *echoServer
+	go func() {
+		runtime.LockOSThread()
+		var port int
+		var err error
+		if s, port, err = newEchoServer(engine, conns, 1024); err != nil {
+			close(made)
+			done <- err
+			return
+		}
+		s.deadline = time.Now().Add(time.Minute)
+		made <- port
+		done <- s.serve()
+	}()
+	port, good := <-made
+	if !good {
+		t.Fatal(<-done)
+	}
 	t.Cleanup(func() {
-		unix.Close(ends[1])
+		s.stopping.Store(true)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -87,7 +93,11 @@ func runTestEcho(t *testing.T, addr string, engine string, conns, size, depth in
 }
 
 func TestEcho(t *testing.T) {
-	addr := startEchoServer(t)
+	const places = 64
+	addrs := map[string]string{}
+	for _, engine := range engines(t) {
+		addrs[engine] = startEchoServer(t, engine, places)
+	}
 	for _, c := range []struct {
 		conns, size, depth int
 		closeRate          float64
@@ -104,7 +114,7 @@ func TestEcho(t *testing.T) {
 			name := fmt.Sprintf("%s %dx%d depth %d closes %v", engine, c.conns, c.size, c.depth, c.closeRate)
 			t.Run(name, func(t *testing.T) {
 				before := openFiles(t)
-				r := runTestEcho(t, addr, engine, c.conns, c.size, c.depth, c.closeRate)
+				r := runTestEcho(t, addrs[engine], engine, c.conns, c.size, c.depth, c.closeRate)
 				if r.failed() || r.Messages == 0 || r.Engine != engine {
 					t.Errorf("%+v", r)
 				}
@@ -125,6 +135,32 @@ func TestEchoOverAUnixSocket(t *testing.T) {
 		if r := runTestEcho(t, unixPrefix+path, engine, 10, 1024, 1, 200); r.failed() || r.Messages == 0 || r.Closes == 0 {
 			t.Errorf("%s: %+v", engine, r)
 		}
+	}
+}
+
+func TestEchoServerRefusesMoreThanItHasPlacesFor(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := openFiles(t)
+	s, port, err := newEchoServer(engineEpoll, 1, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.deadline = time.Now().Add(time.Minute)
+	var clients [2]net.Conn
+	for i := range clients {
+		if clients[i], err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.serve(); err == nil || !strings.Contains(err.Error(), "more than 1") {
+		t.Errorf("two clients for one place: %v", err)
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	if after := openFiles(t); after > before+1 { // the runtime's own epoll set
+		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }
 

@@ -1,60 +1,72 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// echoServer is the peer of a client under test.
+// echoServer is the peer of a client under test. It queues without bound what a
+// client sends and does not read: its clients keep a fixed number of messages
+// under way.
 type echoServer struct {
-	poll     *poller
+	engine   engine
 	listener int
-	stop     int // the server ends when this descriptor has no more to read
-	buffer   []byte
-	conns    map[int]*serverConn
+	conns    []serverConn
+	free     []int    // slots
+	accepted chan int // sockets without a slot
+	refused  chan error
+	stopping atomic.Bool
 	deadline time.Time
-	echoed   uint64
 }
 
-// serverConn holds what the kernel did not take yet. While it holds anything,
-// nothing more is read from this peer.
 type serverConn struct {
-	fd      int
-	pending []byte
-	ending  bool // epoll has announced the end of the stream: read up to it
-	ended   bool // it was read
+	queued []byte // to be sent
+	spare  []byte // being sent, or free
+	moving bool   // the kernel has not taken all of what is being sent
+	ended  bool   // the peer's stream
 }
+
+const (
+	acceptTickMS = 10 // how long a new connection may wait until it is looked at
+	serverLimit  = time.Hour
+)
 
 // runEchoServer prints the port it listens on and serves until standard
 // input ends, which is when the process that started it is gone or done, or
 // until -limit has passed.
 func runEchoServer(args []string) error {
 	f := flag.NewFlagSet("echoserver", flag.ExitOnError)
-	limit := f.Duration("limit", time.Hour, "end after this time in any case")
+	limit := f.Duration("limit", serverLimit, "end after this time in any case")
 	conns := f.Int("conns", 5000, "connections to be ready for")
+	size := f.Int("size", 1024, "`bytes` that come at once, as a rule")
+	name := f.String("engine", engineAuto, "uring, epoll, or auto")
 	f.Parse(args)
 	if err := raiseFileLimit(*conns + spareFiles); err != nil {
 		return err
 	}
-	s, port, err := newEchoServer(*conns)
+	s, port, err := newEchoServer(*name, *conns, *size)
 	if err != nil {
 		return err
 	}
 	s.deadline = time.Now().Add(*limit)
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		s.stopping.Store(true)
+	}()
 	fmt.Println(port)
 	return s.serve()
 }
 
-func newEchoServer(conns int) (*echoServer, int, error) {
-	poll, err := newPoller(conns + 2) // and the listener, and standard input
-	if err != nil {
-		return nil, 0, err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+// newEchoServer listens. serve must be called on the same thread.
+func newEchoServer(name string, conns, size int) (*echoServer, int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, 0, os.NewSyscallError("socket", err)
 	}
@@ -65,122 +77,155 @@ func newEchoServer(conns int) (*echoServer, int, error) {
 	if err := unix.Listen(fd, backlog); err != nil {
 		return nil, 0, os.NewSyscallError("listen", err)
 	}
-	name, err := unix.Getsockname(fd)
+	at, err := unix.Getsockname(fd)
 	if err != nil {
 		return nil, 0, os.NewSyscallError("getsockname", err)
 	}
-	s := &echoServer{poll: poll, listener: fd, buffer: make([]byte, maxChunk), conns: map[int]*serverConn{}}
-	return s, name.(*unix.SockaddrInet4).Port, poll.add(fd, fd, 0)
+	e, _, err := newEngine(name, shape{slots: conns, chunk: size})
+	if err != nil {
+		return nil, 0, err
+	}
+	s := &echoServer{engine: e, listener: fd, conns: make([]serverConn, conns)}
+	s.accepted, s.refused = make(chan int, conns), make(chan error, 1)
+	for slot := range s.conns {
+		s.free = append(s.free, slot)
+	}
+	return s, at.(*unix.SockaddrInet4).Port, nil
 }
 
 func (s *echoServer) serve() error {
-	// A regular file as standard input can't be polled (EPERM): then only the
-	// limit ends the server.
-	_ = s.poll.add(s.stop, s.stop, 0)
-	const tick = 1000
-	for time.Now().Before(s.deadline) {
-		events, err := s.poll.wait(tick)
-		if err != nil {
+	go s.accept()
+	err := s.loop()
+	// A shutdown wakes accept, a close alone would not. It closes what it has left.
+	shutdown := unix.Shutdown(s.listener, unix.SHUT_RDWR)
+	for fd := range s.accepted {
+		unix.Close(fd)
+	}
+	return errors.Join(err, shutdown, unix.Close(s.listener), s.engine.close())
+}
+
+func (s *echoServer) loop() error {
+	for !s.stopping.Load() && time.Now().Before(s.deadline) {
+		if err := s.welcome(); err != nil {
 			return err
 		}
-		for i := range events {
-			switch fd := int(events[i].Fd); fd {
-			case s.stop:
-				if n, err := unix.Read(s.stop, s.buffer); n == 0 && err == nil {
-					return nil
-				}
-			case s.listener:
-				if err := s.accept(); err != nil {
-					return err
-				}
-			default:
-				if c := s.conns[fd]; c != nil {
-					c.ending = c.ending || events[i].Events&endMask != 0
-					s.pump(c)
-				}
-			}
+		if err := s.await(); err != nil {
+			return err
+		}
+		if err := s.engine.deliver(s); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *echoServer) accept() error {
+// accept hands over new connections, until the listener is shut down.
+func (s *echoServer) accept() {
+	defer close(s.accepted)
 	for {
 		fd, _, err := unix.Accept4(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-		case unix.EAGAIN:
-			return nil
+			s.accepted <- fd
 		case unix.EINTR, unix.ECONNABORTED:
-			continue
+		case unix.EINVAL: // the listener was shut down
+			return
 		default: // EMFILE and ENFILE included: -conns was too small
-			return os.NewSyscallError("accept4", err)
+			s.refused <- os.NewSyscallError("accept4", err)
+			return
 		}
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-			return os.NewSyscallError("setsockopt", err)
+	}
+}
+
+// welcome gives slots to new connections.
+func (s *echoServer) welcome() error {
+	for {
+		select {
+		case err := <-s.refused:
+			return err
+		case fd, more := <-s.accepted:
+			if !more {
+				return nil // refused says why
+			}
+			if err := s.add(fd); err != nil {
+				return err
+			}
+		default:
+			return nil
 		}
-		s.conns[fd] = &serverConn{fd: fd}
-		if err := s.poll.add(fd, fd, 0); err != nil {
+	}
+}
+
+func (s *echoServer) add(fd int) error {
+	if len(s.free) == 0 {
+		unix.Close(fd)
+		return fmt.Errorf("more than %d connections", len(s.conns))
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("setsockopt", err)
+	}
+	slot := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	c := &s.conns[slot]
+	c.queued, c.moving, c.ended = c.queued[:0], false, false
+	return s.engine.add(slot, fd)
+}
+
+// await looks for a while before it sleeps, as a session does.
+func (s *echoServer) await() error {
+	begin := time.Now()
+	for {
+		if found, err := s.engine.look(); found || err != nil {
 			return err
 		}
-	}
-}
-
-// pump moves bytes back to their sender until the kernel has or takes no more.
-func (s *echoServer) pump(c *serverConn) {
-	for {
-		if len(c.pending) > 0 {
-			n, err := unix.Write(c.fd, c.pending)
-			if err == unix.EAGAIN {
-				return
-			}
-			if err != nil && err != unix.EINTR {
-				s.drop(c)
-				return
-			}
-			s.echoed += uint64(max(n, 0))
-			c.pending = c.pending[max(n, 0):]
-			continue
-		}
-		if c.ended {
-			s.drop(c)
-			return
-		}
-		n, err := unix.Read(c.fd, s.buffer)
-		switch {
-		case err == unix.EAGAIN:
-			return
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			s.drop(c)
-			return
-		case n == 0:
-			c.ended = true
-			continue
-		}
-		if !s.echo(c, n) {
-			return
+		if time.Since(begin) > spinDefault {
+			return s.engine.wait(acceptTickMS)
 		}
 	}
 }
 
-// echo writes the first n bytes of the buffer at once; what is left is copied.
-// It answers whether more may be there to read: a short read has drained the
-// socket, unless the end of the stream has come too.
-func (s *echoServer) echo(c *serverConn, n int) bool {
-	sent, err := unix.Write(c.fd, s.buffer[:n])
-	if err != nil && err != unix.EAGAIN && err != unix.EINTR {
-		s.drop(c)
-		return false
-	}
-	sent = max(sent, 0)
-	s.echoed += uint64(sent)
-	c.pending = append([]byte(nil), s.buffer[sent:n]...)
-	return c.ending || n == len(s.buffer) || len(c.pending) > 0
+func (s *echoServer) connected(int) {}
+
+func (s *echoServer) received(slot int, p []byte) {
+	c := &s.conns[slot]
+	c.queued = append(c.queued, p...)
+	s.push(slot)
 }
 
-func (s *echoServer) drop(c *serverConn) {
-	unix.Close(c.fd)
-	delete(s.conns, c.fd)
+// push sends what is queued. It must not change until it is sent, so what comes in the
+// meantime is queued in another buffer.
+func (s *echoServer) push(slot int) {
+	c := &s.conns[slot]
+	if c.moving || len(c.queued) == 0 {
+		return
+	}
+	c.queued, c.spare = c.spare[:0], c.queued
+	c.moving = !s.engine.send(slot, c.spare)
+}
+
+func (s *echoServer) sent(slot int) {
+	c := &s.conns[slot]
+	c.moving = false
+	if c.ended && len(c.queued) == 0 {
+		s.drop(slot)
+		return
+	}
+	s.push(slot)
+}
+
+func (s *echoServer) ended(slot int) {
+	c := &s.conns[slot]
+	c.ended = true
+	if !c.moving {
+		s.drop(slot)
+	}
+}
+
+// lost is what happens when a client ends: it is for the client to complain.
+func (s *echoServer) lost(slot int, _ string, _ error) { s.drop(slot) }
+
+func (s *echoServer) drop(slot int) {
+	s.engine.shut(slot)
+	s.free = append(s.free, slot)
 }

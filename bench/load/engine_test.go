@@ -171,6 +171,33 @@ func TestEndAndBytesBeforeIt(t *testing.T) {
 	})
 }
 
+func TestBytesBeforeTheFirstLookAreReceived(t *testing.T) {
+	for _, name := range engines(t) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(ends[1])
+		if _, err := unix.Write(ends[1], []byte("early")); err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := newEngine(name, shape{slots: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r recorder
+		if err := e.add(0, ends[0]); err != nil {
+			t.Fatal(err)
+		}
+		until(t, e, &r, func() bool { return string(r.bytes) == "early" })
+		if err := e.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestSendToNobodyIsALoss(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine, r *recorder, other int) {
 		if err := unix.Shutdown(e.fd(0), unix.SHUT_WR); err != nil {

@@ -119,11 +119,12 @@ func (e *epollEngine) deliver(h handler) error {
 		if s.generation != uint32(e.ready[i].Pad) {
 			continue
 		}
-		if s.connecting {
-			e.connected(h, slot, events)
+		// What a peer said before we looked for the first time comes with the
+		// same event, which is told once.
+		if s.connecting && !e.connected(h, slot, events) {
 			continue
 		}
-		if events&(unix.EPOLLIN|endMask) != 0 {
+		if s.generation == uint32(e.ready[i].Pad) && events&(unix.EPOLLIN|endMask) != 0 {
 			e.receive(h, slot, events&endMask != 0)
 		}
 		if s.generation == uint32(e.ready[i].Pad) && s.rest != nil && events&unix.EPOLLOUT != 0 {
@@ -137,16 +138,18 @@ func (e *epollEngine) deliver(h handler) error {
 	return nil
 }
 
-func (e *epollEngine) connected(h handler, slot int, events uint32) {
+func (e *epollEngine) connected(h handler, slot int, events uint32) bool {
 	s := &e.slots[slot]
 	if err := socketError(s.fd); err != nil {
 		h.lost(slot, "connect", err)
-		return
+		return false
 	}
-	if events&unix.EPOLLOUT != 0 {
-		s.connecting = false
-		h.connected(slot)
+	if events&unix.EPOLLOUT == 0 {
+		return false
 	}
+	s.connecting = false
+	h.connected(slot)
+	return true
 }
 
 // receive reads once. In a stream a read that did not fill the buffer has
