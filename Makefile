@@ -24,7 +24,7 @@ help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
 	@echo "make test    linters, Go tests with the race detector, pytest, CPython's test_asyncio"
 	@echo "make check   linters and type checks only"
-	@echo "make bench   the table of docs/performance.md"
+	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
 	@echo "make soak    5 minutes of 1,000 connections with every byte verified"
 	@echo "make build   libkloop.so and kloop._core, into python/kloop"
 	@echo "make lock    resolve requirements/*.in anew"
