@@ -45,7 +45,8 @@ const (
 	closeAborting
 )
 
-// Conn is a connected stream socket. Its methods never block, and are for the
+// Conn is a connected stream socket, or one direction of a pipe or the like
+// (AdoptPipe). Its methods never block, and are for the
 // engine's thread. After Close or Abort they do nothing.
 type Conn struct {
 	// Tag is for the handler's use.
@@ -65,6 +66,12 @@ type Conn struct {
 	closing  closeState
 	gone     bool
 	ownsFD   bool // the core closes fd, as Loop wants it
+
+	kind         PipeKind
+	receiveToken Token // of the receive that is armed
+	pollFirst    bool  // each read follows a poll
+	readable     bool  // the poll has answered, the read is next
+	begun        bool  // bytes have come
 
 	backlog  bool // the kernel has refused bytes, and the queue was not empty since
 	wantEOF  bool

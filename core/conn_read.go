@@ -7,11 +7,12 @@ func (c *Conn) flushReceive() {
 	want := c.wantRead && !c.readEOF && c.closing == closeOpen
 	switch {
 	case want && c.receive == receiveIdle:
-		c.receive = receiveArmed
-		c.engine.submit(Op{Kind: OpReceive, FD: c.fd, Token: makeToken(OpReceive, c.id)})
+		op := c.receiveOp()
+		c.receive, c.receiveToken, c.readable = receiveArmed, op.Token, false
+		c.engine.submit(op)
 	case !want && c.receive == receiveArmed:
 		c.receive = receiveCancelling
-		c.engine.cancel(makeToken(OpReceive, c.id), makeToken(OpCancel, c.id))
+		c.engine.cancel(c.receiveToken, makeToken(OpCancel, c.id))
 	}
 }
 
@@ -42,8 +43,13 @@ func (c *Conn) received(done *Completion) {
 		c.finish()
 		return
 	case done.Res > 0:
+		c.begun = true
+		c.pollFirst = c.kind == DeviceReader
 		c.engine.stats.BytesReceived += uint64(done.Res)
 		c.handler.Received(c, done.Data)
+		c.rearmReceive(done)
+	case done.Res == 0 && c.awaitsWriter():
+		c.pollFirst = true
 		c.rearmReceive(done)
 	case done.Res == 0:
 		c.receivedEOF()
@@ -57,7 +63,7 @@ func (c *Conn) rearmReceive(done *Completion) {
 	if done.More {
 		return
 	}
-	if c.wantRead {
+	if c.wantRead && !c.pollFirst {
 		c.engine.stats.Rearms++
 	}
 	c.engine.markDirty(c)
@@ -81,6 +87,8 @@ func (c *Conn) receiveFailed(done *Completion) {
 	case errno == syscall.ENOBUFS:
 		// No receive buffer was free. They are given back with the next flush.
 		c.engine.stats.NoBufs++
+	case errno == syscall.EAGAIN && c.kind.byReading():
+		c.pollFirst = true
 	case errno == syscall.ECANCELED, transient(errno):
 		// Cancelled by us, or by the end of the thread that armed it.
 	default:

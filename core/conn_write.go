@@ -5,7 +5,7 @@ import "syscall"
 // Write queues a copy of p behind what is queued. It goes to the kernel with the
 // next poll.
 func (c *Conn) Write(p []byte) {
-	if !c.writable() {
+	if !c.takesWrites() {
 		return
 	}
 	for len(p) > 0 {
@@ -38,7 +38,7 @@ func (c *Conn) extendLast(p []byte) int {
 // must not be 0, is given to Options.Release.
 func (c *Conn) WriteOwned(p []byte, owner uint64) {
 	c.engine.stats.OwnersOut++
-	if len(p) == 0 || !c.writable() {
+	if len(p) == 0 || !c.takesWrites() {
 		c.engine.letGo(owner)
 		return
 	}
@@ -46,11 +46,16 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 	c.engine.markDirty(c)
 }
 
-func (c *Conn) writable() bool { return c.closing == closeOpen && !c.wantEOF }
+func (c *Conn) takesWrites() bool { return c.closing == closeOpen && !c.wantEOF }
 
-// WriteEOF shuts down the sending side once everything queued is sent.
+// WriteEOF shuts down the sending side once everything queued is sent. What has only
+// one side is closed.
 func (c *Conn) WriteEOF() {
-	if c.writable() {
+	if c.kind != notPipe {
+		c.Close()
+		return
+	}
+	if c.takesWrites() {
 		c.wantEOF = true
 		c.engine.markDirty(c)
 	}
@@ -73,6 +78,10 @@ func (c *Conn) flushSend() {
 }
 
 func (c *Conn) startSend() {
+	if c.kind.byWriting() {
+		c.startWrite()
+		return
+	}
 	e := c.engine
 	e.parts, c.flight = c.queue.gather(e.parts[:0])
 	quick := !c.backlog
@@ -90,7 +99,7 @@ func (c *Conn) startSend() {
 
 func (c *Conn) cancelSend() {
 	c.sending = sendCancelling
-	c.engine.cancel(makeToken(OpSend, c.id), makeToken(OpCancel, c.id))
+	c.engine.cancel(c.sendToken(), makeToken(OpCancel, c.id))
 }
 
 // shutdownWrite needs no operation in the ring: shutdown(2) does not block.
@@ -187,30 +196,18 @@ func (c *Conn) freePart(p part) {
 // Backlog tells only the end and the progress towards it. The kernel's error is
 // answered at once; it ends the connection, and Closed tells it with the next poll.
 func (c *Conn) SendNow() (left int, failed syscall.Errno) {
-	e := c.engine
 	if c.gone || c.closing == closeAborting {
 		return 0, 0
 	}
-	for c.sending == sendIdle && c.queue.bytes > 0 {
-		var want int
-		e.parts, want = c.queue.gather(e.parts[:0])
-		n, err := e.driver.SendNow(c.fd, e.parts)
-		clear(e.parts)
-		e.stats.DirectSends++
-		if n > 0 {
-			c.advance(n)
-		}
-		if errno, ok := err.(syscall.Errno); ok && !transient(errno) {
+	if c.sending == sendIdle {
+		if _, errno := c.offer(); errno != 0 && !transient(errno) {
 			c.fail("write", errno)
 			return 0, errno
-		}
-		if n < want {
-			break
 		}
 	}
 	if c.queue.bytes > 0 {
 		c.backlog = true
-		e.markDirty(c)
+		c.engine.markDirty(c)
 	}
 	return c.queue.bytes, 0
 }

@@ -34,12 +34,17 @@ const (
 	// OpReceiveDatagrams receives again and again into datagram buffers of the driver, as
 	// OpReceive does. Driver.PrepareDatagrams comes first.
 	OpReceiveDatagrams
+	// OpRead reads into buffers of the driver, as OpReceive does: again and again, or
+	// with Once a single time, and then each completion is the last.
+	OpRead
 	// OpCancel ends the operation with the token Target, which still gets its
 	// last completion. OpCancel itself completes under token 0, if at all.
 	OpCancel
 	// opWake and opConnectPoll are polls of the engine's own; they exist as kinds of token.
 	opWake
 	opConnectPoll
+	opReadable
+	opWritable
 )
 
 // Op is one operation. The driver keeps no reference to an Op, nor to the
@@ -48,6 +53,7 @@ const (
 type Op struct {
 	Kind   OpKind
 	Quick  bool
+	Once   bool
 	FD     int
 	Token  Token
 	Target Token
@@ -112,6 +118,8 @@ type Driver interface {
 	// SendDatagramNow sends p as one datagram to addr, a raw sockaddr (empty on a
 	// connected socket), if that takes no waiting; else it answers EAGAIN.
 	SendDatagramNow(fd int, p, addr []byte) error
+	// WriteNow is SendNow for what is no socket.
+	WriteNow(fd int, parts [][]byte) (int, error)
 	// Attach makes the calling thread the driver's. It answers false when it is
 	// already. Otherwise operations under way are gone without an answer;
 	// completions that existed remain and are reaped as ever.

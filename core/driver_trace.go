@@ -23,8 +23,8 @@ func Trace(driver Driver, out io.Writer) Driver {
 
 var opNames = map[OpKind]string{
 	OpReceive: "receive", OpSend: "send", OpAccept: "accept", OpConnect: "connect", OpPoll: "poll",
-	OpReceiveDatagrams: "receive-datagrams",
-	OpCancel:           "cancel", opWake: "wake", opConnectPoll: "connect-poll",
+	OpReceiveDatagrams: "receive-datagrams", OpRead: "read", opReadable: "readable", opWritable: "writable",
+	OpCancel: "cancel", opWake: "wake", opConnectPoll: "connect-poll",
 }
 
 // String is the kind's name and the object's id.
@@ -79,6 +79,13 @@ func (d *traceDriver) SendDatagramNow(fd int, p, addr []byte) error {
 	err := d.Driver.SendDatagramNow(fd, p, addr)
 	d.line("send datagram now fd %d of %d bytes: %v", fd, len(p), err)
 	return err
+}
+
+// WriteNow implements Driver.
+func (d *traceDriver) WriteNow(fd int, parts [][]byte) (int, error) {
+	n, err := d.Driver.WriteNow(fd, parts)
+	d.line("write now fd %d in %d parts: %d, %v", fd, len(parts), n, err)
+	return n, err
 }
 
 // SyncCancel implements Driver.

@@ -155,6 +155,12 @@ func (d *UringDriver) prepare(sqe *uring.SQE, op *Op) {
 		d.prepareConnect(sqe, op)
 	case OpPoll:
 		sqe.PrepPollAdd(op.FD, op.Events)
+	case OpRead:
+		if op.Once || !uring.FeatureMultishotRead.Supported() {
+			sqe.PrepReadSelect(op.FD, bufferGroup)
+		} else {
+			sqe.PrepReadMultishot(op.FD, bufferGroup)
+		}
 	case OpCancel:
 		sqe.PrepCancel(uint64(op.Target), 0)
 		sqe.SetFlags(uring.IOSQE_CQE_SKIP_SUCCESS)
@@ -335,6 +341,11 @@ func (d *UringDriver) SendNow(fd int, parts [][]byte) (int, error) {
 		return uring.SendNow(fd, parts[0], 0)
 	}
 	return uring.SendMsgNow(fd, parts, 0)
+}
+
+// WriteNow implements Driver.
+func (d *UringDriver) WriteNow(fd int, parts [][]byte) (int, error) {
+	return uring.WriteNow(fd, parts)
 }
 
 // Close implements Driver.

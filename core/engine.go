@@ -189,6 +189,10 @@ func (e *Engine) complete(done *Completion) {
 			object.received(done)
 		case OpSend:
 			object.sent(done.Res)
+		case opReadable:
+			object.receiveReady(done)
+		case opWritable:
+			object.writable(done)
 		case OpCancel:
 			object.notCancelled()
 		}

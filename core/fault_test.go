@@ -17,7 +17,8 @@ type scripted struct {
 	refused  error   // answer of PrepareDatagrams
 	silent   bool
 	settled  bool
-	moved    bool // answer of the next Attach
+	moved    bool  // answer of the next Attach
+	writes   error // answer of WriteNow
 	nextFree BufferID
 }
 
@@ -67,6 +68,9 @@ func (d *scripted) SendDatagramNow(_ int, p, _ []byte) error {
 }
 func (d *scripted) SendNow(int, [][]byte) (int, error) {
 	return 0, syscall.EAGAIN
+}
+func (d *scripted) WriteNow(int, [][]byte) (int, error) {
+	return 0, d.writes
 }
 
 // finish has an operation end as cancelled.

@@ -73,6 +73,24 @@ func (q *sendQueue) pop() part {
 	return p
 }
 
+// gatherWhole appends the first parts to dst: one, and as many more as it together
+// with them has at most limitBytes and limitParts. It answers their bytes.
+func (q *sendQueue) gatherWhole(dst [][]byte, limitBytes, limitParts int) ([][]byte, int) {
+	total := 0
+	skip := q.front
+	for i := 0; i < min(q.count, limitParts); i++ {
+		p := q.parts[(q.head+i)&(len(q.parts)-1)].p[skip:]
+		skip = 0
+		if i > 0 && total+len(p) > limitBytes {
+			break
+		}
+		p = p[:min(len(p), sendBytesMax)]
+		dst = append(dst, p)
+		total += len(p)
+	}
+	return dst, total
+}
+
 // gather appends the first parts to dst, at most sendPartsMax and sendBytesMax,
 // and answers their bytes.
 func (q *sendQueue) gather(dst [][]byte) ([][]byte, int) {

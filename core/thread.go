@@ -78,7 +78,8 @@ func (e *Engine) takeEffects() {
 		}
 		switch object := e.slots.get(done.Token.id()).(type) {
 		case *Conn:
-			if done.Token.kind() == OpReceive && object.closing == closeOpen {
+			kind := done.Token.kind()
+			if (kind == OpReceive || kind == opReadable) && object.closing == closeOpen {
 				return false
 			}
 			e.complete(done)
@@ -163,6 +164,9 @@ func (e *Engine) forgetOperations() {
 // forgetOperations is Engine's, for one connection.
 func (c *Conn) forgetOperations() {
 	c.receive = receiveIdle
+	if c.kind.byWriting() {
+		c.sending = sendIdle // which was a poll
+	}
 	if c.sending != sendIdle {
 		// Without Leave nobody knows what the kernel took. Going on could lose or
 		// repeat bytes.

@@ -111,6 +111,11 @@ int64_t kloop_conn(struct kloop_shared *k, int fd, uint64_t user)
 	return kloop_go_conn(((struct kloop *)k)->handle, fd, user);
 }
 
+int64_t kloop_pipe(struct kloop_shared *k, int fd, uint32_t kind, uint64_t user)
+{
+	return kloop_go_pipe(((struct kloop *)k)->handle, fd, kind, user);
+}
+
 int64_t kloop_listen(struct kloop_shared *k, int fd, uint64_t user)
 {
 	return kloop_go_listen(((struct kloop *)k)->handle, fd, user);

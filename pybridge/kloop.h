@@ -85,6 +85,16 @@ struct kloop_event {            /* 32 bytes */
 	uint64_t len;
 };
 
+/* What kloop_pipe() is given, hence how it reads or writes. */
+enum {
+	KLOOP_PIPE_SOCKET_READER = 1,
+	KLOOP_PIPE_SOCKET_WRITER,
+	KLOOP_PIPE_READER,      /* pipe or FIFO */
+	KLOOP_PIPE_WRITER,
+	KLOOP_PIPE_DEVICE_READER, /* character device, such as a terminal */
+	KLOOP_PIPE_DEVICE_WRITER,
+};
+
 struct kloop_options {          /* 64 bytes */
 	uint32_t abi;           /* KLOOP_ABI */
 	uint32_t sqpoll;        /* 1: kernel thread submits */
@@ -111,7 +121,7 @@ struct kloop_stats {            /* 192 bytes: counters since the loop was made *
 	uint64_t rearms;        /* multishot operations armed again after they ended */
 	uint64_t nobufs;        /* of these, because no receive buffer was free */
 	uint64_t short_sends;   /* quick sends that the kernel took only in part, or not */
-	uint64_t direct_sends;  /* send(2)/sendmsg(2) calls for large writes, sendto(2) calls for datagrams */
+	uint64_t direct_sends;  /* sendmsg(2) calls for large writes, sendto(2) for datagrams, writev(2) for pipes */
 	uint64_t wakes;         /* wake-ups by other threads */
 	uint64_t accepts;
 	uint64_t polls;         /* kloop_poll() calls */
@@ -211,6 +221,11 @@ int64_t kloop_endpoint(struct kloop_shared *k, int fd, uint64_t user);
  * errno: EAGAIN: queue it with KLOOP_CMD_SENDTO, and what follows, until all that have left. */
 int64_t kloop_endpoint_send(struct kloop_shared *k, int fd, const void *p, uint64_t len,
 			    const void *address, uint32_t address_size);
+
+/* kloop_conn() for one direction of a non-blocking pipe, socket or character device;
+ * kind: KLOOP_PIPE_*. For a writer READ_RESUME asks for the end of its reader, which
+ * EOF tells; WRITE_EOF is CLOSE. */
+int64_t kloop_pipe(struct kloop_shared *k, int fd, uint32_t kind, uint64_t user);
 
 /* Ends a sleep of kloop_poll(). For any thread, and for signal handlers. */
 void kloop_wake(struct kloop_shared *k);

@@ -8,6 +8,8 @@ import "C"
 import (
 	"syscall"
 	"unsafe"
+
+	"kloop/core"
 )
 
 // object runs a function that makes something, and answers its id.
@@ -44,6 +46,20 @@ func kloop_go_conn(handle C.uint64_t, fd C.int, user C.uint64_t) (result C.int64
 	l := loopOf(handle)
 	l.object(&result, func() (uint32, error) {
 		c, err := l.engine.Adopt(int(fd), l)
+		if err != nil {
+			return 0, err
+		}
+		c.Tag = uint64(user)
+		return c.ID(), nil
+	})
+	return result
+}
+
+//export kloop_go_pipe
+func kloop_go_pipe(handle C.uint64_t, fd C.int, kind C.uint32_t, user C.uint64_t) (result C.int64_t) {
+	l := loopOf(handle)
+	l.object(&result, func() (uint32, error) {
+		c, err := l.engine.AdoptPipe(int(fd), core.PipeKind(kind), l)
 		if err != nil {
 			return 0, err
 		}

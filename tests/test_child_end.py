@@ -4,7 +4,6 @@ import asyncio
 import errno
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,21 +12,32 @@ import warnings
 
 import pytest
 from children import run_python
-from driving import in_thread, joined, run
+from driving import joined, run
 from kloop import _core, process
 
 ALREADY_READ = "exit status already read"
 
 
+@pytest.fixture
+def kernel_forgets(monkeypatch):
+    """As before Linux 6.15, where nobody knows the status of a child that somebody else has reaped."""
+    monkeypatch.setattr(process, "_status_of_reaped", lambda pidfd: None)
+
+
+def kernel_remembers():
+    """Whether it tells the status of a process that was reaped (Linux 6.15)."""
+    child = subprocess.Popen(["sh", "-c", "exit 3"])
+    pidfd = _core.pidfd_open(child.pid)
+    child.wait()
+    try:
+        return process._status_of_reaped(pidfd) == 3 << 8
+    finally:
+        os.close(pidfd)
+
+
 async def finished(*command):
     child = await asyncio.create_subprocess_exec(*command)
     return await child.wait()
-
-
-async def reap(pid):
-    """Takes a child's status away, as a program's own waitpid() does, once there is one."""
-    _, status = await in_thread(os.waitpid, pid, 0)
-    return os.waitstatus_to_exitcode(status)
 
 
 def test_in_a_thread_while_the_main_thread_has_no_loop(kloop):
@@ -84,8 +94,8 @@ def test_a_handler_of_sigchld_on_the_loop(loop):
     run(loop, main())
 
 
-def test_sigchld_ignored(loop, caplog):
-    """The kernel then reaps children itself, and nobody learns their status."""
+def test_sigchld_ignored(loop, caplog, kernel_forgets):
+    """The kernel then reaps children itself."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         assert run(loop, finished("true")) == process.UNKNOWN_STATUS
@@ -107,22 +117,26 @@ def test_a_child_that_is_gone_before_its_pidfd_is_opened(loop, caplog, monkeypat
     assert ALREADY_READ in caplog.text
 
 
-def test_a_child_that_somebody_else_has_reaped(loop, caplog):
-    async def main():
-        child = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE)
-        reaper = threading.Thread(target=os.waitpid, args=(child.pid, 0))
-        reaper.start()      # it waits in the kernel, and is woken first
-        pidfd = os.pidfd_open(child.pid)
-        child._transport._watch.cancel()
-        child.stdin.close()
-        await in_thread(reaper.join)
-        child._transport._watch = loop._watch(pidfd, select.POLLIN, child._transport._on_end)
-        assert await child.wait() == process.UNKNOWN_STATUS
-        os.close(pidfd)
+async def reaped_by_another():
+    """The return code of a child that exits with 7 and that a thread reaps behind the loop's back."""
+    child = await asyncio.create_subprocess_exec("sh", "-c", "read x; exit 7", stdin=subprocess.PIPE)
+    child.stdin.write(b"\n")
+    os.waitpid(child.pid, 0)        # the loop is in this call, and hears of it later
+    code = await child.wait()
+    child.stdin.close()
+    return code
 
-    with caplog.at_level(logging.WARNING, "asyncio"):
-        run(loop, main())
+
+def test_a_child_that_somebody_else_has_reaped(loop, caplog, kernel_forgets):
+    assert run(loop, reaped_by_another()) == process.UNKNOWN_STATUS
     assert ALREADY_READ in caplog.text
+
+
+def test_the_kernel_tells_what_somebody_else_has_reaped(loop, caplog):
+    if not kernel_remembers():
+        pytest.skip("PIDFD_INFO_EXIT came with Linux 6.15")
+    assert run(loop, reaped_by_another()) == 7
+    assert not caplog.records
 
 
 def test_a_child_that_popen_has_reaped(loop, caplog):
@@ -142,6 +156,10 @@ def test_a_child_that_popen_has_reaped(loop, caplog):
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python 3.14 has no child watchers")
 @pytest.mark.parametrize("name", ["FastChildWatcher", "SafeChildWatcher", "ThreadedChildWatcher"])
 def test_a_child_watcher_has_no_part_in_it(loop, name):
+    """FastChildWatcher takes the status of any child, so that the kernel has to remember it."""
+    if name == "FastChildWatcher" and not kernel_remembers():
+        pytest.skip("PIDFD_INFO_EXIT came with Linux 6.15")
+
     async def main():
         return await asyncio.gather(*(finished("sh", "-c", f"exit {n}") for n in range(20)))
 

@@ -84,6 +84,7 @@ const (
 	IORING_OP_RECV           = 27 // 5.6
 	IORING_OP_SHUTDOWN       = 34 // 5.11
 	IORING_OP_MSG_RING       = 40 // 5.18
+	IORING_OP_READ_MULTISHOT = 49 // 6.7
 )
 
 // Flags of single operations: fields ioprio (accept, receive, send), len

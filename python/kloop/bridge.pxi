@@ -141,6 +141,7 @@ cdef extern from *:
         int64_t (*connect)(kloop_shared *, int, const void *, uint32_t, uint64_t) noexcept nogil
         int64_t (*watch)(kloop_shared *, int, uint32_t, uint64_t) noexcept nogil
         int (*cancel)(kloop_shared *, uint32_t) noexcept nogil
+        int64_t (*pipe)(kloop_shared *, int, uint32_t, uint64_t) noexcept nogil
         void (*wake)(kloop_shared *) noexcept nogil
         void (*stats_refresh)(kloop_shared *) noexcept nogil
         int64_t (*endpoint)(kloop_shared *, int, uint64_t) noexcept nogil

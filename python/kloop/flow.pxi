@@ -42,7 +42,7 @@ cdef int _send_now(StreamCore s) except -1:
     _release_owners(s.loop.k)
     s.unsent = 0
     if left < 0:
-        return s._fatal_error(_os_error(<int>-left), 'Fatal write error on socket transport')
+        return s._fatal_error(_os_error(<int>-left), f'Fatal write error on {s.kind} transport')
     if left > 0:
         s.backlogged = True
         s.backlog = left

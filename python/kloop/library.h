@@ -45,6 +45,7 @@ struct kloop_library {
 	int64_t (*connect)(struct kloop_shared *, int, const void *, uint32_t, uint64_t);
 	int64_t (*watch)(struct kloop_shared *, int, uint32_t, uint64_t);
 	int (*cancel)(struct kloop_shared *, uint32_t);
+	int64_t (*pipe)(struct kloop_shared *, int, uint32_t, uint64_t);
 	void (*wake)(struct kloop_shared *);
 	void (*stats_refresh)(struct kloop_shared *);
 	int64_t (*endpoint)(struct kloop_shared *, int, uint64_t);
@@ -61,7 +62,7 @@ static struct kloop_library kloop_lib;
 static const char *const kloop_library_names[] = {
 	"kloop_open", "kloop_close", "kloop_enter_thread", "kloop_leave", "kloop_poll", "kloop_take",
 	"kloop_send_now", "kloop_conn", "kloop_listen", "kloop_listen_resume", "kloop_unlisten",
-	"kloop_connect", "kloop_watch", "kloop_cancel", "kloop_wake", "kloop_stats_refresh",
+	"kloop_connect", "kloop_watch", "kloop_cancel", "kloop_pipe", "kloop_wake", "kloop_stats_refresh",
 	"kloop_endpoint", "kloop_endpoint_send",
 };
 #define KLOOP_LIBRARY_COUNT (sizeof(kloop_library_names) / sizeof(kloop_library_names[0]))

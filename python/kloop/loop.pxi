@@ -36,7 +36,7 @@ cdef class LoopCore:
     cdef bint in_core                   # the loop's thread is in the core without the GIL
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
-    cdef set displaced                  # streams whose fd was closed behind their back and is another's now
+    cdef set unlisted                   # streams not in `streams`: pipes, and those whose fd is another's now
     cdef dict endpoints                 # fd -> DatagramCore, until its DATAGRAM_CLOSED event
     cdef PeerTable peers                # None without datagrams
     cdef list retired                   # closed listeners that undispatched events may name
@@ -52,7 +52,7 @@ cdef class LoopCore:
     def __cinit__(self, *args, **kwargs):
         self.k = NULL
         self.streams = {}
-        self.displaced = set()
+        self.unlisted = set()
         self.endpoints = {}
         self.operations = set()
         self.stashed = []
@@ -128,9 +128,9 @@ cdef class LoopCore:
         self.stashed.clear()
         self.retired.clear()
         self.operations.clear()
-        streams = [*self.streams.values(), *self.displaced]
+        streams = [*self.streams.values(), *self.unlisted]
         self.streams.clear()
-        self.displaced.clear()
+        self.unlisted.clear()
         for stream in streams:
             (<StreamCore>stream)._core_gone()
         endpoints = list(self.endpoints.values())

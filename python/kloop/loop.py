@@ -17,6 +17,7 @@ from typing import Any
 from . import _core
 from .datagram_transport import DatagramTransport
 from .errors import DriverUnavailable
+from .pipes import ReadPipeTransport, WritePipeTransport
 from .process import ProcessTransport
 from .selector import RingSelector
 from .transport import StreamTransport
@@ -164,7 +165,15 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             if reading:
                 transp.resume_reading()
 
-    # ---- child processes
+    # ---- pipes and child processes
+
+    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, waiter: Any = None,
+                                  extra: Any = None) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, waiter: Any = None,
+                                   extra: Any = None) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(self, protocol: Any, args: Any, shell: bool,
                                          stdin: Any, stdout: Any, stderr: Any, bufsize: int,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import struct
 import threading
 from asyncio import unix_events
 from asyncio.log import logger
@@ -13,6 +15,12 @@ from . import _core
 
 # What asyncio reports for a child whose status somebody else has taken.
 UNKNOWN_STATUS = 255
+
+# <linux/pidfd.h>: struct pidfd_info, of which mask and exit_code are of use here, one of its
+# bits, and the ioctl that fills it, _IOWR(0xFF, 11, struct pidfd_info).
+_PIDFD_INFO = struct.Struct('Q52xi')
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO.size << 16 | 0xFF << 8 | 11
 
 
 class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[misc,name-defined]
@@ -55,8 +63,8 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[mi
 
     def _on_end(self, result: int) -> None:
         """The pidfd is readable: the child is a zombie, or somebody else has reaped it."""
-        self._forget_pidfd()
         if result < 0:  # the poll itself failed, for want of memory perhaps
+            self._forget_pidfd()
             threading.Thread(target=self._await_end_in_thread, args=(self._loop,), daemon=True,
                              name=f'kloop-waitpid-{self._proc.pid}').start()
             return
@@ -68,15 +76,17 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[mi
             loop.call_soon_threadsafe(self._process_exited, returncode)
 
     def _ended(self) -> None:
+        returncode = self._reap()
+        self._forget_pidfd()
         # Not now: on asyncio too, what was ready before comes first.
-        self._loop.call_soon(self._process_exited, self._reap())
+        self._loop.call_soon(self._process_exited, returncode)
 
     def _reap(self) -> int:
         """Takes the child's status from the kernel, unless Popen has it; answers the return code."""
         proc = self._proc
         with proc._waitpid_lock:    # another thread may be in Popen.poll()
             if proc.returncode is None:
-                proc.returncode = _status_of(proc.pid)
+                proc.returncode = _status_of(proc.pid, self._pidfd)
             return int(proc.returncode)
 
     def _forget_pidfd(self) -> None:
@@ -90,12 +100,29 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[mi
             self._pidfd = -1
 
 
-def _status_of(pid: int) -> int:
-    """Waits for a child and reaps it; answers its return code, 255 if somebody else has reaped it."""
+def _status_of(pid: int, pidfd: int) -> int:
+    """Waits for a child and reaps it; answers its return code.
+
+    If somebody else has reaped it, the kernel may still know; else that is 255.
+    """
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:
-        logger.warning('child process pid %d exit status already read: '
-                       ' will report returncode 255', pid)
-        return UNKNOWN_STATUS
+        known = _status_of_reaped(pidfd)
+        if known is None:
+            logger.warning('child process pid %d exit status already read: '
+                           ' will report returncode 255', pid)
+            return UNKNOWN_STATUS
+        status = known
     return os.waitstatus_to_exitcode(status)
+
+
+def _status_of_reaped(pidfd: int) -> int | None:
+    """The wait status of a process that was reaped while pidfd was open (Linux 6.15), or None."""
+    info = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, 0))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except (OSError, ValueError):   # an older kernel, or there was no pidfd (-1)
+        return None
+    mask, status = _PIDFD_INFO.unpack(info)
+    return int(status) if mask & _PIDFD_INFO_EXIT else None

@@ -27,6 +27,7 @@ cdef class StreamCore:
     cdef object buffer_updated
     cdef object context                 # of every callback of this connection
     cdef object server
+    cdef str kind                       # 'socket' or 'pipe', for messages
     cdef object sock                    # made when asked for, if accepted
     cdef object peername
     cdef object sockname
@@ -62,6 +63,7 @@ cdef class StreamCore:
         self.transport = transport
         self.fd = fd
         self.sock = sock
+        self.kind = 'socket'
         self.context = PyContext_CopyCurrent() if context is None else context
         self.high = 64 * 1024
         self.low = 16 * 1024
@@ -72,7 +74,7 @@ cdef class StreamCore:
         self.id = <uint32_t>id
         displaced = loop.streams.get(fd)
         if displaced is not None:       # the core still names it in events
-            loop.displaced.add(displaced)
+            loop.unlisted.add(displaced)
         loop.streams[fd] = self
         return 0
 
@@ -234,7 +236,7 @@ cdef class StreamCore:
                 if item is _EOF:
                     self._on_eof()
                 elif isinstance(item, OSError):
-                    self._fatal_error(item, 'Fatal read error on socket transport')
+                    self._fatal_error(item, f'Fatal read error on {self.kind} transport')
                 elif self.buffered:
                     self._deliver_buffered(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item))
                 else:
@@ -354,7 +356,7 @@ cdef class StreamCore:
         if self.loop.streams.get(self.fd) is self:
             del self.loop.streams[self.fd]
         else:
-            self.loop.displaced.discard(self)
+            self.loop.unlisted.discard(self)
         if self.lost_called:
             self._close_fd()
         return 0
@@ -369,8 +371,8 @@ cdef class StreamCore:
         if side == READ_FAILED:
             if self.paused or self.pending is not None:
                 return self._keep(exc)      # behind the bytes that came before it
-            return self._fatal_error(exc, 'Fatal read error on socket transport')
-        return self._fatal_error(exc, 'Fatal write error on socket transport')
+            return self._fatal_error(exc, f'Fatal read error on {self.kind} transport')
+        return self._fatal_error(exc, f'Fatal write error on {self.kind} transport')
 
     cdef int _core_gone(self) except -1:
         """The loop was closed: the transport's finalizer warns of a socket that is still open."""
