@@ -48,6 +48,7 @@ type Datagram struct {
 	closing  closeState
 	gone     bool
 	ownsFD   bool // the core closes fd, as Loop wants it
+	scout    int  // a socket by which to wait for room at a full receiver; -1: none
 	queue    datagramQueue
 }
 
@@ -61,7 +62,7 @@ func (e *Engine) AdoptDatagram(fd int, handler DatagramHandler) (*Datagram, erro
 	if err := e.driver.PrepareDatagrams(); err != nil {
 		return nil, err
 	}
-	d := &Datagram{engine: e, handler: handler, fd: fd}
+	d := &Datagram{engine: e, handler: handler, fd: fd, scout: -1}
 	id, err := e.slots.add(d)
 	if err != nil {
 		return nil, err
@@ -116,6 +117,31 @@ func (d *Datagram) Abort() {
 	}
 	d.closing = closeAborting
 	d.queueArm()
+}
+
+// End is Abort that has happened when it returns: the fd may be closed, and DatagramClosed
+// has been called.
+func (d *Datagram) End() {
+	if d.gone {
+		return
+	}
+	e := d.engine
+	d.closing = closeAborting
+	if d.receive != receiveIdle || d.polling {
+		e.mustAttach()
+	}
+	if d.receive != receiveIdle {
+		e.awaitEnd(d.token(OpReceiveDatagrams), func() bool { return d.receive != receiveIdle },
+			func(done *Completion) {
+				if !done.More {
+					d.receive = receiveIdle
+				}
+			})
+	}
+	if d.polling {
+		e.awaitEnd(d.token(OpPoll), func() bool { return d.polling }, func(*Completion) { d.polling = false })
+	}
+	d.finish()
 }
 
 func (d *Datagram) queueArm() {
@@ -216,6 +242,7 @@ func (d *Datagram) finish() {
 		return
 	}
 	d.gone = true
+	d.dropScout()
 	d.engine.slots.remove(d.id)
 	d.engine.stats.Conns--
 	if d.ownsFD {
@@ -227,5 +254,6 @@ func (d *Datagram) finish() {
 // forgetOperations is Engine's, for one endpoint.
 func (d *Datagram) forgetOperations() {
 	d.receive, d.polling = receiveIdle, false
+	d.dropScout()
 	d.queueArm()
 }

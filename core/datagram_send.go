@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"encoding/binary"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -101,7 +102,11 @@ func (d *Datagram) flushSend() {
 		d.engine.cancel(d.token(OpPoll), 0)
 	case !d.polling && !aborting && d.queue.count() > 0:
 		d.polling = true
-		d.engine.submit(Op{Kind: OpPoll, FD: d.fd, Events: unix.POLLOUT, Token: d.token(OpPoll)})
+		fd := d.fd
+		if d.scout >= 0 {
+			fd = d.scout
+		}
+		d.engine.submit(Op{Kind: OpPoll, FD: fd, Events: unix.POLLOUT, Token: d.token(OpPoll)})
 	}
 }
 
@@ -112,6 +117,7 @@ func (d *Datagram) polled(done *Completion) {
 		return // of a ring that is gone
 	}
 	d.polling = false
+	d.dropScout()
 	if d.closing == closeAborting {
 		d.finish()
 		return
@@ -134,6 +140,9 @@ func (d *Datagram) sendQueued() {
 		errno, isErrno := err.(syscall.Errno)
 		switch {
 		case isErrno && transient(errno):
+			if left == 0 {
+				d.sendScout(first.addr)
+			}
 			d.tellSent(left, size)
 			return
 		case isErrno:
@@ -151,6 +160,32 @@ func (d *Datagram) sendQueued() {
 	d.tellSent(left, size)
 	if failed != nil {
 		d.handler.Failed(d, failed)
+	}
+}
+
+// sendScout makes a socket by which to wait for room at addr, which refused a datagram though
+// the poll had said that there is room: that of an unconnected Unix socket knows nothing of the
+// receivers' queues (unix(7)), and polling it again would be a busy loop. A socket connected
+// to the receiver is polled instead.
+func (d *Datagram) sendScout(addr []byte) {
+	if len(addr) < unix.SizeofShort || binary.NativeEndian.Uint16(addr) != unix.AF_UNIX {
+		return
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return // without one it is the busy loop
+	}
+	if uring.ConnectNow(fd, addr) != nil {
+		closeFD(fd) // the next send tells what is wrong
+		return
+	}
+	d.scout = fd
+}
+
+func (d *Datagram) dropScout() {
+	if d.scout >= 0 {
+		closeFD(d.scout)
+		d.scout = -1
 	}
 }
 

@@ -322,6 +322,79 @@ func TestRefusedDatagramsStayInOrder(t *testing.T) {
 	})
 }
 
+// TestFullReceiverIsWaitedFor sends to full receivers from an unconnected Unix socket, whose
+// poll always says that there is room.
+func TestFullReceiverIsWaitedFor(t *testing.T) {
+	everyMode(t, func(w *world) {
+		dir := w.t.TempDir()
+		fd, _ := datagramSocket(w.t, &unix.SockaddrUnix{Name: dir + "/ours"})
+		d, m := w.adoptDatagram(fd)
+		var peers [2]int
+		var sent [2]int
+		for i := range peers {
+			name := fmt.Sprintf("%s/peer%d", dir, i)
+			peers[i], _ = datagramSocket(w.t, &unix.SockaddrUnix{Name: name})
+			defer closeFD(peers[i])
+			addr, err := uring.SockaddrUnix(name)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			for before := d.queue.count(); d.queue.count() < before+30; sent[i]++ {
+				if err := d.SendTo(numbered(sent[i]), addr.Bytes()); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+		w.until("somebody waits at the receiver", func() bool { return d.scout >= 0 })
+		before := w.e.Stats().Driver.Submitted
+		w.quiet()
+		if got := w.e.Stats().Driver.Submitted - before; got > 5 {
+			w.t.Errorf("%d operations while there is no room", got)
+		}
+		for i, peer := range peers {
+			var got [][]byte
+			w.until("all has arrived", func() bool {
+				got = append(got, takeDatagrams(w.t, peer)...)
+				return len(got) == sent[i]
+			})
+			w.inOrder(got, 0)
+		}
+		d.Close()
+		w.until("it is closed", func() bool { return m.closed })
+	})
+}
+
+// TestFullReceiverThatGoes ends a wait by its end, and by ours.
+func TestFullReceiverThatGoes(t *testing.T) {
+	everyMode(t, func(w *world) {
+		for _, abort := range []bool{false, true} {
+			dir := w.t.TempDir()
+			fd, _ := datagramSocket(w.t, &unix.SockaddrUnix{Name: dir + "/ours"})
+			d, m := w.adoptDatagram(fd)
+			peer, _ := datagramSocket(w.t, &unix.SockaddrUnix{Name: dir + "/peer"})
+			addr, err := uring.SockaddrUnix(dir + "/peer")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			for d.queue.count() < 3 {
+				if err := d.SendTo([]byte{1}, addr.Bytes()); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+			w.until("somebody waits at the receiver", func() bool { return d.scout >= 0 })
+			if abort {
+				d.Abort()
+				closeFD(peer)
+			} else {
+				closeFD(peer)
+				w.until("all have failed", func() bool { return len(m.failed) == 3 && m.left == 3 })
+				d.Close()
+			}
+			w.until("it is closed", func() bool { return m.closed })
+		}
+	})
+}
+
 func TestAbortDropsQueuedDatagrams(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, peer, taken := w.blocked()
@@ -435,6 +508,39 @@ func TestCloseOfEngineWithDatagrams(t *testing.T) {
 		}
 		if !m.closed || !other.closed {
 			w.t.Error("an endpoint was not told")
+		}
+	})
+}
+
+func TestEndOfDatagramsHasHappened(t *testing.T) {
+	everyMode(t, func(w *world) {
+		for range 20 {
+			d, m, at := w.endpoint()
+			fd, _ := udpPeer(w.t)
+			defer closeFD(fd)
+			w.poll(0)
+			mustSendTo(w.t, fd, []byte{1}, at)
+			w.until("it arrives", func() bool { return len(m.got) == 1 })
+			mustSendTo(w.t, fd, []byte{2}, at)
+			d.End()
+			if !m.closed {
+				w.t.Fatal("not closed")
+			}
+			again, _ := datagramSocket(w.t, at) // the address is free
+			mustSendTo(w.t, fd, []byte{3}, at)
+			if got := takeDatagrams(w.t, again); len(got) != 1 || got[0][0] != 3 {
+				w.t.Errorf("the next socket got %v", got)
+			}
+			closeFD(again)
+			d.End()
+		}
+		w.quiet()
+		d, m, peer, taken := w.blocked()
+		defer closeFD(peer)
+		w.quiet()
+		d.End()
+		if got := takeDatagrams(w.t, peer); !m.closed || len(got) != taken {
+			w.t.Errorf("closed %v; the peer got %d datagrams, %d were taken", m.closed, len(got), taken)
 		}
 	})
 }

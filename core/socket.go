@@ -52,27 +52,28 @@ func resolve(network, address string) (netip.AddrPort, uint32, error) {
 	if err != nil {
 		return netip.AddrPort{}, 0, err
 	}
-	at := tcp.AddrPort()
-	if tcp.IP == nil {
-		at = netip.AddrPortFrom(anyAddress(network), at.Port())
+	return resolved(network == "tcp4", tcp.IP, tcp.AddrPort(), tcp.Zone)
+}
+
+// resolved completes what package net answers: no IP is the unspecified address.
+func resolved(only4 bool, ip net.IP, at netip.AddrPort, zoneName string) (netip.AddrPort, uint32, error) {
+	host := at.Addr().Unmap().WithZone("")
+	switch {
+	case ip != nil:
+	case only4:
+		host = netip.IPv4Unspecified()
+	default:
+		host = netip.IPv6Unspecified()
 	}
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	zone := uint32(0)
-	if tcp.Zone != "" {
-		ifi, err := net.InterfaceByName(tcp.Zone)
+	if zoneName != "" {
+		ifi, err := net.InterfaceByName(zoneName)
 		if err != nil {
 			return netip.AddrPort{}, 0, err
 		}
 		zone = uint32(ifi.Index)
 	}
-	return at, zone, nil
-}
-
-func anyAddress(network string) netip.Addr {
-	if network == "tcp4" {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
+	return netip.AddrPortFrom(host, at.Port()), zone, nil
 }
 
 func family(at netip.AddrPort) int {

@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "private.h"
 #include "_cgo_export.h"
@@ -15,11 +17,17 @@ int64_t kloop_endpoint(struct kloop_shared *k, int fd, uint64_t user)
 	return kloop_go_endpoint(((struct kloop *)k)->handle, fd, user);
 }
 
+int kloop_endpoint_end(struct kloop_shared *k, uint32_t id)
+{
+	return kloop_go_endpoint_end(((struct kloop *)k)->handle, id);
+}
+
 int64_t kloop_endpoint_send(struct kloop_shared *k, int fd, const void *payload, uint64_t len,
 			    const void *address, uint32_t address_size)
 {
 	struct kloop *p = (struct kloop *)k;
-	ssize_t n = sendto(fd, payload, len, MSG_DONTWAIT | MSG_NOSIGNAL, address, address_size);
+	/* Not sendto(): it is a cancellation point, which cost 2 % of an echo server's CPU. */
+	long n = syscall(SYS_sendto, fd, payload, len, MSG_DONTWAIT | MSG_NOSIGNAL, address, address_size);
 	p->datagram_sends++;
 	if (n < 0)
 		return -errno;

@@ -6,6 +6,7 @@ package main
 import "C"
 
 import (
+	"slices"
 	"unsafe"
 
 	"kloop/core"
@@ -29,6 +30,25 @@ func kloop_go_endpoint(handle C.uint64_t, fd C.int, user C.uint64_t) (result C.i
 		}
 		d.Tag = uint64(user)
 		return d.ID(), nil
+	})
+	return result
+}
+
+//export kloop_go_endpoint_end
+func kloop_go_endpoint_end(handle C.uint64_t, id C.uint32_t) (result C.int) {
+	l := loopOf(handle)
+	l.change(&result, func() bool {
+		l.takeCommands()
+		d := l.engine.Datagram(uint32(id))
+		if d == nil {
+			return false
+		}
+		tag := d.Tag
+		d.End()
+		l.eventSpill = slices.DeleteFunc(l.eventSpill, func(event C.struct_kloop_event) bool {
+			return uint64(event.user) == tag
+		})
+		return true
 	})
 	return result
 }

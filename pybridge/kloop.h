@@ -221,6 +221,9 @@ int64_t kloop_endpoint(struct kloop_shared *k, int fd, uint64_t user);
  * errno: EAGAIN: queue it with KLOOP_CMD_SENDTO, and what follows, until all that have left. */
 int64_t kloop_endpoint_send(struct kloop_shared *k, int fd, const void *p, uint64_t len,
 			    const void *address, uint32_t address_size);
+/* Ends an endpoint before it returns, so that its port is free once the host closes fd. No event
+ * of it follows. -ENOENT: it has ended, and DATAGRAM_CLOSED was or will be given. */
+int kloop_endpoint_end(struct kloop_shared *k, uint32_t id);
 
 /* kloop_conn() for one direction of a non-blocking pipe, socket or character device;
  * kind: KLOOP_PIPE_*. For a writer READ_RESUME asks for the end of its reader, which

@@ -320,6 +320,10 @@ def test_unconnected_sends_that_are_refused(loop, tmp_path):
             count += 1
         for i in range(count, count + 20):
             transport.sendto(bytearray(b"%04d" % i), peer.getsockname())
+        await turns()
+        busy = loop.stats()["polls"]
+        await asyncio.sleep(0.05)       # asyncio's own loop spins until there is room
+        assert loop.stats()["polls"] - busy < 20
         assert await all_of(peer, count + 20) == numbered(count + 20)
         assert not protocol.errors
         await closed(transport)

@@ -71,3 +71,15 @@ func SendToNow(fd int, p, addr []byte) error {
 	}
 	return nil
 }
+
+// ConnectNow connects a Unix datagram socket, which takes no waiting: connect(2) as a raw
+// system call, with addr a raw sockaddr. Errors are bare unix.Errno values.
+func ConnectNow(fd int, addr []byte) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(addr))),
+		uintptr(len(addr)))
+	runtime.KeepAlive(addr)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

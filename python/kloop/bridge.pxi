@@ -145,6 +145,7 @@ cdef extern from *:
         void (*wake)(kloop_shared *) noexcept nogil
         void (*stats_refresh)(kloop_shared *) noexcept nogil
         int64_t (*endpoint)(kloop_shared *, int, uint64_t) noexcept nogil
+        int (*endpoint_end)(kloop_shared *, uint32_t) noexcept nogil
         int64_t (*endpoint_send)(kloop_shared *, int, const void *, uint64_t, const void *, uint32_t) noexcept nogil
     kloop_library kloop_lib
     int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil

@@ -253,13 +253,17 @@ cdef class DatagramCore:
             if self.protocol is not None:
                 self.protocol.connection_lost(exc)
         finally:
-            if self.core_closed:
-                self._close_fd()
+            if not self.core_closed and kloop_lib.endpoint_end(self.loop.k, self.id) == 0:
+                self.loop.retired.append(self)      # events that are not dispatched yet still name it
+                self._on_core_closed()
+            sock = self.sock
+            self.sock = None
             self.protocol = None
             self.transport = None
+            sock.close()
 
     cdef int _on_core_closed(self) except -1:
-        """No operation is left on the socket: it may be closed."""
+        """The core has nothing of it any more."""
         if self.core_closed:
             return 0
         self.core_closed = True
@@ -267,23 +271,12 @@ cdef class DatagramCore:
             del self.loop.endpoints[self.fd]
         else:
             self.loop.endpoints.pop(_key_of(self), None)
-        if self.lost_called:
-            self._close_fd()
         return 0
 
     cdef int _core_gone(self) except -1:
         """The loop was closed: the transport's finalizer warns of a socket that is still open."""
         self.core_closed = True
         self.deferred = 0
-        if self.lost_called:
-            self._close_fd()
-        return 0
-
-    cdef int _close_fd(self) except -1:
-        sock = self.sock
-        if sock is not None:
-            self.sock = None
-            sock.close()
         return 0
 
 

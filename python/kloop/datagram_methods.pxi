@@ -124,7 +124,7 @@ def datagram_finalize(self):
     if slot is NULL:
         return
     core = <DatagramCore>slot
-    if core.sock is None or core.lost_called or not core.core_closed:
+    if core.sock is None or not core.core_closed:
         return
     warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
-    core._close_fd()
+    core.sock.close()

@@ -77,23 +77,22 @@ cdef int _send_bytes(DatagramCore s, object data, const char *p, Py_ssize_t size
 
 
 cdef uint32_t _parse_unix(object name, unsigned char *raw) except? 0:
-    """The size of the sockaddr of a path or an abstract name, or 0."""
+    """The size of the sockaddr of a path or an abstract name; 0 for what the kernel refuses too."""
     cdef Py_ssize_t size
-    if PyUnicode_CheckExact(name):
+    cdef bint abstract
+    if isinstance(name, str):
         name = os.fsencode(name)
-    if type(name) is not bytes:
+    elif not isinstance(name, (bytes, bytearray, memoryview)):
         return 0
+    name = bytes(name)
     size = PyBytes_GET_SIZE(name)
-    if not 0 < size < UNIX_PATH_MAX:
-        return 0        # an abstract name may have one byte more: Python's way
+    abstract = size > 0 and PyBytes_AS_STRING(name)[0] == 0
+    if size == 0 or size > UNIX_PATH_MAX or size == UNIX_PATH_MAX and not abstract:
+        return 0
+    memset(raw, 0, UNIX_ADDRESS_SIZE)
     (<unsigned short *>raw)[0] = AF_UNIX
     memcpy(raw + PATH_OFFSET, PyBytes_AS_STRING(name), size)
-    if raw[PATH_OFFSET] == 0:
-        return PATH_OFFSET + size
-    if strlen(PyBytes_AS_STRING(name)) != <size_t>size:
-        return 0
-    raw[PATH_OFFSET + size] = 0
-    return PATH_OFFSET + size + 1
+    return PATH_OFFSET + size + (0 if abstract else 1)
 
 
 cdef int _send_by_socket(DatagramCore s, object data, const char *p, Py_ssize_t size, object name) except -1:
@@ -125,7 +124,8 @@ cdef int _queue_resolved(DatagramCore s, const char *p, Py_ssize_t size, object 
     cdef int flags = 0
     s.loop._check_open()
     if s.family == AF_UNIX:
-        raise OSError('AF_UNIX path too long')
+        s.sock.sendto(b'', name)        # raises: _parse_unix has refused it
+        return 0
     host, port = name[:2]
     if not host:
         flags = socket.AI_PASSIVE
