@@ -51,7 +51,7 @@ func (r *recorder) lost(_ int, _ string, because error) { r.losses = append(r.lo
 // until runs an engine until done holds.
 func until(t *testing.T, e engine, h handler, done func() bool) {
 	t.Helper()
-	const rounds, roundMS = 100, 100
+	const rounds, roundMS = 2000, 5
 	for range rounds {
 		if done() {
 			return
@@ -214,5 +214,38 @@ func TestSendToNobodyIsALoss(t *testing.T) {
 func TestUnknownEngine(t *testing.T) {
 	if _, _, err := newEngine("kqueue", shape{slots: 1}); err == nil {
 		t.Error("an engine of another system was made")
+	}
+}
+
+func TestMoreAtOnceThanTheQueueHolds(t *testing.T) {
+	const count = ringEntries + ringEntries/2
+	if err := raiseFileLimit(count + spareFiles); err != nil {
+		t.Skip(err)
+	}
+	for _, name := range engines(t) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		before := openFiles(t)
+		e, _, err := newEngine(name, shape{slots: count, datagrams: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r recorder
+		for slot := range count {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+			if err == nil {
+				err = e.add(slot, fd)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		until(t, e, &r, func() bool { return r.connects == count })
+		if err := e.close(); err != nil {
+			t.Error(err)
+		}
+		if after := openFiles(t); after > before {
+			t.Errorf("%s: %d descriptors before, %d after", name, before, after)
+		}
 	}
 }

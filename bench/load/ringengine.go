@@ -67,6 +67,7 @@ type ringEngine struct {
 	armed    int // receives that have not ended
 	ending   int // sockets whose cancel or close is not answered yet
 	enterErr error
+	nowhere  uring.SQE // what is prepared when nothing can be submitted any more
 }
 
 func newRingEngine(s shape) (*ringEngine, error) {
@@ -94,9 +95,15 @@ func (e *ringEngine) fd(slot int) int { return e.slots[slot].fd }
 // sqe answers a free entry, submitting what there is if there is none.
 func (e *ringEngine) sqe(slot int, p purpose) *uring.SQE {
 	s := e.ring.NextSQE()
-	for s == nil {
+	if s == nil {
 		e.submit()
 		s = e.ring.NextSQE()
+	}
+	if s == nil { // the kernel took nothing: the next wait says why
+		if e.enterErr == nil {
+			e.enterErr = unix.EBUSY
+		}
+		return &e.nowhere
 	}
 	s.SetUserData(uint64(p)<<purposeShift | uint64(slot)<<slotShift | uint64(e.slots[slot].generation))
 	return s
@@ -173,7 +180,7 @@ func (e *ringEngine) wait(timeoutMS int) error {
 func (e *ringEngine) entered(err error) error {
 	e.unsent = 0
 	if e.enterErr != nil {
-		err = e.enterErr
+		return os.NewSyscallError("io_uring_enter", e.enterErr)
 	}
 	if err == nil || passing(err) {
 		return nil
