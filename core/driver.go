@@ -37,6 +37,13 @@ const (
 	// OpRead reads into buffers of the driver, as OpReceive does: again and again, or
 	// with Once a single time, and then each completion is the last.
 	OpRead
+	// OpReceiveOnce receives once into a buffer of the driver, at most Limit bytes.
+	OpReceiveOnce
+	// OpReceiveInto receives once into Parts[0].
+	OpReceiveInto
+	// OpSendAll sends Parts[0] and completes when the kernel has taken all of it, or
+	// with what it took before an error or a cancel.
+	OpSendAll
 	// OpCancel ends the operation with the token Target, which still gets its
 	// last completion. OpCancel itself completes under token 0, if at all.
 	OpCancel
@@ -58,6 +65,7 @@ type Op struct {
 	Token  Token
 	Target Token
 	Events uint32
+	Limit  uint32
 	Parts  [][]byte
 	Addr   []byte
 }

@@ -24,6 +24,7 @@ func Trace(driver Driver, out io.Writer) Driver {
 var opNames = map[OpKind]string{
 	OpReceive: "receive", OpSend: "send", OpAccept: "accept", OpConnect: "connect", OpPoll: "poll",
 	OpReceiveDatagrams: "receive-datagrams", OpRead: "read", opReadable: "readable", opWritable: "writable",
+	OpReceiveOnce: "receive-once", OpReceiveInto: "receive-into", OpSendAll: "send-all",
 	OpCancel: "cancel", opWake: "wake", opConnectPoll: "connect-poll",
 }
 

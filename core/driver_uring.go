@@ -161,6 +161,12 @@ func (d *UringDriver) prepare(sqe *uring.SQE, op *Op) {
 		} else {
 			sqe.PrepReadMultishot(op.FD, bufferGroup)
 		}
+	case OpReceiveOnce:
+		sqe.PrepRecvSelect(op.FD, bufferGroup, op.Limit)
+	case OpReceiveInto:
+		sqe.PrepRecv(op.FD, op.Parts[0], 0)
+	case OpSendAll:
+		sqe.PrepSend(op.FD, op.Parts[0], unix.MSG_NOSIGNAL|unix.MSG_WAITALL)
 	case OpCancel:
 		sqe.PrepCancel(uint64(op.Target), 0)
 		sqe.SetFlags(uring.IOSQE_CQE_SKIP_SUCCESS)

@@ -49,6 +49,8 @@ type Engine struct {
 
 	chunks [][]byte // free write buffers
 
+	operations []*Operation // free
+
 	timers timerHeap
 	waker  waker
 	posted postBox
@@ -198,6 +200,12 @@ func (e *Engine) complete(done *Completion) {
 		}
 	case *Datagram:
 		object.completed(done, kind)
+	case *Operation:
+		if kind == OpCancel {
+			object.notCancelled()
+		} else {
+			object.completed(done)
+		}
 	case *Listener:
 		object.accepted(done)
 	case *Watch:

@@ -69,9 +69,9 @@ func (w *world) close() {
 		t.Errorf("Close: %v", err)
 	}
 	s := w.e.Stats()
-	if s.Conns+s.Listeners+s.Watches+s.OwnersOut+s.Driver.BuffersOut != 0 && !t.Failed() {
-		t.Errorf("left over: %d connections, %d listeners, %d watches, %d owners, %d buffers",
-			s.Conns, s.Listeners, s.Watches, s.OwnersOut, s.Driver.BuffersOut)
+	if s.Conns+s.Listeners+s.Watches+s.Operations+s.OwnersOut+s.Driver.BuffersOut != 0 && !t.Failed() {
+		t.Errorf("left over: %d connections, %d listeners, %d watches, %d operations, %d owners, %d buffers",
+			s.Conns, s.Listeners, s.Watches, s.Operations, s.OwnersOut, s.Driver.BuffersOut)
 	}
 	for owner := uint64(1); owner <= w.written; owner++ {
 		if w.released[owner] != 1 {

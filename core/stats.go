@@ -15,6 +15,7 @@ type Stats struct {
 	Listeners     uint64 // gauge
 	Watches       uint64 // gauge: watches and connects
 	OwnersOut     uint64 // gauge: owners not yet released
+	Operations    uint64 // gauge: Operations under way
 }
 
 // Stats answers the counters as they are now.

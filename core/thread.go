@@ -1,5 +1,7 @@
 package core
 
+import "syscall"
+
 // flushTries bounds how often Leave flushes connections that have more queued
 // than one send takes.
 const flushTries = 64
@@ -57,6 +59,8 @@ func (e *Engine) cancelEffects() (left bool) {
 				object.flushReceive()
 				left = left || object.receive != receiveIdle || object.polling && object.closing == closeAborting
 			}
+		case *Operation:
+			left = object.leave() || left
 		case *Listener:
 			if object.armed {
 				e.cancel(object.token(), 0)
@@ -93,6 +97,8 @@ func (e *Engine) takeEffects() {
 		case *Connect:
 			e.complete(done)
 			return true
+		case *Operation:
+			return object.takeEffect(done)
 		case *Listener:
 			if done.Res < 0 {
 				e.complete(done)
@@ -157,6 +163,8 @@ func (e *Engine) forgetOperations() {
 			object.started = object.started || object.armed
 			object.armed = false
 			object.queueArm()
+		case *Operation:
+			object.forget()
 		}
 	}
 }
@@ -226,6 +234,8 @@ func (e *Engine) cancelAll() {
 			object.Cancel()
 		case *Connect:
 			object.Cancel()
+		case *Operation:
+			object.Cancel()
 		}
 	}
 }
@@ -242,6 +252,8 @@ func (e *Engine) finishAll() {
 			object.end(0)
 		case *Connect:
 			object.end(ErrCanceled)
+		case *Operation:
+			object.finish(-int(syscall.ECANCELED), nil)
 		}
 	}
 }

@@ -19,6 +19,16 @@ func (l *loop) takeCommands() {
 	l.k.ncmds = 0
 	for i := range n {
 		cmd := &l.cmds[i]
+		switch cmd.op {
+		case C.KLOOP_CMD_OP:
+			l.start((*C.struct_kloop_op)(hostPointer(cmd.ptr)))
+			continue
+		case C.KLOOP_CMD_OP_CANCEL:
+			if o := l.engine.Operation(uint32(cmd.id)); o != nil {
+				o.Cancel()
+			}
+			continue
+		}
 		c := l.engine.Conn(uint32(cmd.id))
 		if c == nil {
 			l.endpointCommand(cmd)
@@ -53,6 +63,11 @@ func panicUnknown(cmd *C.struct_kloop_cmd) {
 
 // hostBytes is memory of the host's, which lives until its owner is released.
 func hostBytes(ptr, length C.uint64_t) []byte {
+	return unsafe.Slice((*byte)(hostPointer(ptr)), int(length))
+}
+
+// hostPointer makes a pointer of an address that the host gave, which is not Go memory.
+func hostPointer(ptr C.uint64_t) unsafe.Pointer {
 	address := uintptr(ptr)
-	return unsafe.Slice(*(**byte)(unsafe.Pointer(&address)), int(length))
+	return *(*unsafe.Pointer)(unsafe.Pointer(&address))
 }

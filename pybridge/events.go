@@ -34,10 +34,13 @@ func (l *loop) Received(c *core.Conn, p []byte) {
 	l.emit(C.struct_kloop_event{
 		kind: C.KLOOP_EV_DATA,
 		user: C.uint64_t(c.Tag),
-		ptr:  C.uint64_t(uintptr(unsafe.Pointer(unsafe.SliceData(p)))),
+		ptr:  C.uint64_t(addressOf(p)),
 		len:  C.uint64_t(len(p)),
 	})
 }
+
+// addressOf is where a receive buffer, which is not Go memory, has its bytes.
+func addressOf(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
 
 // ReceivedEOF implements core.Handler. Whether to close is the host's to say.
 func (l *loop) ReceivedEOF(c *core.Conn) bool {

@@ -291,6 +291,7 @@ func kloop_go_stats(handle C.uint64_t) (result C.int) {
 		watches:        C.uint64_t(s.Watches),
 		buffers_out:    C.uint64_t(s.Driver.BuffersOut),
 		owners_out:     C.uint64_t(s.OwnersOut),
+		operations:     C.uint64_t(s.Operations),
 	}
 	return 0
 }

@@ -39,6 +39,8 @@ enum {
 	 * behind such: ptr is a struct kloop_datagram. Of the commands above, endpoints take
 	 * READ_PAUSE, READ_RESUME, CLOSE and ABORT. */
 	KLOOP_CMD_SENDTO,
+	KLOOP_CMD_OP,           /* ptr: a struct kloop_op; start it */
+	KLOOP_CMD_OP_CANCEL,    /* id: of a kloop_op that is taken; end it; its DONE still comes */
 };
 
 struct kloop_cmd {              /* 32 bytes */
@@ -65,6 +67,8 @@ enum {
 	KLOOP_EV_DATAGRAM_SENT, /* user: endpoint; res datagrams of len bytes left the queue */
 	KLOOP_EV_DATAGRAM_ERROR,/* user: endpoint; res: errno, len: 1 of receiving, 2 of a datagram that left the queue */
 	KLOOP_EV_DATAGRAM_CLOSED,/* user: endpoint; last event of it */
+	KLOOP_EV_DONE,          /* user: operation, which is over; res: 0 or errno; len: bytes, or poll(2) revents;
+	                         * ptr: what KLOOP_OP_RECEIVE received, valid until the next kloop_poll() */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
@@ -93,6 +97,33 @@ enum {
 	KLOOP_PIPE_WRITER,
 	KLOOP_PIPE_DEVICE_READER, /* character device, such as a terminal */
 	KLOOP_PIPE_DEVICE_WRITER,
+};
+
+/* One receive, send or poll, asked for once: exactly one KLOOP_EV_DONE follows, and the
+ * memory of the struct and at ptr must stay until then. */
+enum {
+	KLOOP_OP_RECEIVE = 1,   /* at most len bytes, into memory of the core */
+	KLOOP_OP_RECEIVE_INTO,  /* into len bytes at ptr */
+	KLOOP_OP_SEND,          /* all of len bytes at ptr */
+	KLOOP_OP_POLL,          /* until one of events holds */
+};
+
+enum {
+	KLOOP_OP_NEW = 0,
+	KLOOP_OP_TAKEN,         /* by the core: id is valid */
+	KLOOP_OP_DROPPED,       /* by the host, while it is not taken: its DONE says ECANCELED */
+};
+
+struct kloop_op {               /* 48 bytes */
+	uint32_t code;          /* KLOOP_OP_ */
+	int32_t fd;             /* closing it ends no operation: cancel */
+	uint64_t ptr;
+	uint64_t len;           /* bytes, more than 0 */
+	uint32_t events;        /* poll(2) */
+	uint32_t id;            /* core's */
+	uint32_t state;
+	uint32_t reserved;
+	uint64_t user;
 };
 
 struct kloop_options {          /* 64 bytes */
@@ -131,7 +162,8 @@ struct kloop_stats {            /* 192 bytes: counters since the loop was made *
 	uint64_t watches;       /* gauge: watches and connects under way */
 	uint64_t buffers_out;   /* gauge: receive buffers not in the kernel's hands */
 	uint64_t owners_out;    /* gauge: owners not yet released */
-	uint64_t reserved[2];
+	uint64_t operations;    /* gauge: struct kloop_op under way */
+	uint64_t reserved[1];
 };
 
 /* Shared memory of one loop. The host may read all of it at any time in the
@@ -239,6 +271,7 @@ void kloop_stats_refresh(struct kloop_shared *k);
 _Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
 _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
 _Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
+_Static_assert(sizeof(struct kloop_op) == 48, "kloop_op");
 _Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
 _Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
 

@@ -10,7 +10,7 @@ import threading
 import time
 
 # Gauges of loop.stats() that are an idle loop's when a test's connections, servers and writes are over.
-GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out")
+GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out", "operations")
 
 # How long what a test has ended may take to be gone: a thread to exit, the kernel's last
 # answer about a closed connection to come. Reached only by a test that fails.

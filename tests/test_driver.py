@@ -15,7 +15,7 @@ COUNTERS = (
     "bytes_received", "bytes_sent", "rearms", "nobufs", "short_sends", "direct_sends", "wakes", "accepts",
     "polls", "spins",
 )
-GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out")
+GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out", "operations")
 
 # A seccomp filter that answers io_uring_setup(2) with an error, as container runtimes do.
 BLOCK = """

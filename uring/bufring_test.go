@@ -50,6 +50,39 @@ func TestBufRingGoesRound(t *testing.T) {
 	cancelAll(t, r)
 }
 
+// TestRecvSelect receives once each time, and no more than asked for.
+func TestRecvSelect(t *testing.T) {
+	r := newRing(t, anyCPU)
+	b := newBufRing(t, r, 1, 64, false)
+	rx, tx := unixPair(t)
+	p := pattern(30)
+	write(t, tx, p)
+	for _, step := range []struct {
+		max  uint32
+		want []byte
+	}{{10, p[:10]}, {0, append(p[10:30:30], 1)}} {
+		s := r.NextSQE()
+		s.PrepRecvSelect(rx, testGroup, step.max)
+		s.SetUserData(1)
+		c := awaitOne(t, r, 1)
+		id, ok := c.Buffer()
+		if !ok || c.More() {
+			t.Fatalf("max %d: %+v", step.max, c)
+		}
+		same(t, b.Bytes(id, 0, int(c.Res)), step.want)
+		// Without a buffer nothing is received.
+		write(t, tx, []byte{1})
+		s = r.NextSQE()
+		s.PrepRecvSelect(rx, testGroup, 1)
+		s.SetUserData(2)
+		if c := awaitOne(t, r, 2); c.Res != -int32(unix.ENOBUFS) {
+			t.Errorf("without a buffer: %+v", c)
+		}
+		b.Recycle(id)
+		b.Publish()
+	}
+}
+
 // TestBufRingKeepsOrder gives buffers back in another order than they came and
 // expects them in that order.
 func TestBufRingKeepsOrder(t *testing.T) {

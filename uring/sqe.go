@@ -111,6 +111,15 @@ func (s *SQE) PrepRecvMultishot(fd int, group uint16) {
 	s.BufGroup = group
 }
 
+// PrepRecvSelect is PrepRecv into a buffer that is taken from the buffer ring of that
+// group only when there is something to receive; at most max bytes of it (0: all). Res: bytes;
+// CQE.Buffer: where. -ENOBUFS: the buffer ring was empty, and nothing was received.
+func (s *SQE) PrepRecvSelect(fd int, group uint16, max uint32) {
+	s.prep(IORING_OP_RECV, fd, 0, max, 0)
+	s.Flags |= IOSQE_BUFFER_SELECT
+	s.BufGroup = group
+}
+
 // QuickSendFlags are the flags of a send that is tried once and answers only
 // if it did not take everything (together with IOSQE_CQE_SKIP_SUCCESS, 5.17).
 //

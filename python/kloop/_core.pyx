@@ -12,6 +12,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
+from cpython.number cimport PyNumber_AsSsize_t
 from libc.errno cimport EAGAIN, EINTR, errno as c_errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset, strlen
@@ -28,6 +29,7 @@ import socket
 import sys
 import threading
 import warnings
+import weakref
 from asyncio import constants, coroutines, events, format_helpers, futures, trsock
 
 from kloop.errors import DriverUnavailable
@@ -42,6 +44,9 @@ include "context.pxi"
 include "loop.pxi"
 include "collector.pxi"
 include "watch.pxi"
+include "sock_call.pxi"
+include "sock_kept.pxi"
+include "sock.pxi"
 include "dispatch.pxi"
 include "stream.pxi"
 include "flow.pxi"

@@ -51,7 +51,18 @@ cdef extern from "<sys/socket.h>" nogil:
         pass
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     int getpeername(int fd, sockaddr *address, socklen_t *size)
+    ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
+    enum:
+        MSG_DONTWAIT, MSG_NOSIGNAL
     int getsockname(int fd, sockaddr *address, socklen_t *size)
+
+cdef extern from "<errno.h>":
+    enum:
+        ECANCELED       # which Cython's libc.errno lacks
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLIN, POLLOUT
 
 cdef extern from "<netinet/in.h>":
     enum:
@@ -102,6 +113,15 @@ cdef extern from *:
         uint32_t address_size
         uint32_t size
         unsigned char address[128]
+    struct kloop_op:
+        uint32_t code
+        int32_t fd
+        uint64_t ptr
+        uint64_t len
+        uint32_t events
+        uint32_t id
+        uint32_t state
+        uint64_t user
     struct kloop_options:
         uint32_t abi
         uint32_t sqpoll
@@ -115,7 +135,7 @@ cdef extern from *:
     struct kloop_stats:
         uint64_t enters, enters_submit, enters_wait, enters_wakeup, submitted, completions, overflows
         uint64_t bytes_received, bytes_sent, rearms, nobufs, short_sends, direct_sends, wakes, accepts
-        uint64_t polls, spins, conns, listeners, watches, buffers_out, owners_out
+        uint64_t polls, spins, conns, listeners, watches, buffers_out, owners_out, operations
     struct kloop_shared:
         kloop_cmd *cmds
         uint32_t ncmds, max_cmds
@@ -161,11 +181,14 @@ cdef extern from *:
     enum:
         KLOOP_ABI
         KLOOP_CMD_WRITE, KLOOP_CMD_WRITE_EOF, KLOOP_CMD_READ_PAUSE, KLOOP_CMD_READ_RESUME
-        KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT, KLOOP_CMD_SENDTO
+        KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT, KLOOP_CMD_SENDTO, KLOOP_CMD_OP, KLOOP_CMD_OP_CANCEL
+        KLOOP_OP_RECEIVE, KLOOP_OP_RECEIVE_INTO, KLOOP_OP_SEND, KLOOP_OP_POLL
+        KLOOP_OP_NEW, KLOOP_OP_TAKEN, KLOOP_OP_DROPPED
         KLOOP_EV_ACCEPTED, KLOOP_EV_ACCEPT_ERROR, KLOOP_EV_CONNECTED, KLOOP_EV_DATA, KLOOP_EV_EOF
         KLOOP_EV_BACKLOG, KLOOP_EV_SENT, KLOOP_EV_CLOSED, KLOOP_EV_READY, KLOOP_EV_UNWATCHED
         KLOOP_EV_PANIC
         KLOOP_EV_DATAGRAM, KLOOP_EV_DATAGRAM_SENT, KLOOP_EV_DATAGRAM_ERROR, KLOOP_EV_DATAGRAM_CLOSED
+        KLOOP_EV_DONE
 
 cdef enum:
     REASON_SIZE = 1024

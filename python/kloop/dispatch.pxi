@@ -20,6 +20,9 @@ cdef int _dispatch(LoopCore loop) except -1:
         if event.kind == KLOOP_EV_DATAGRAM and not loop._debug:
             (<DatagramCore><PyObject *>event.user)._on_datagram(<kloop_datagram *>event.ptr, event.len)
             continue
+        if event.kind == KLOOP_EV_DONE and not loop._debug:
+            (<SocketCall><PyObject *>event.user)._on_done(event.res, <char *>event.ptr, event.len)
+            continue
         start = _monotonic()
         target = _dispatch_one(loop, event)
         if loop._debug and target is not None:
@@ -56,6 +59,9 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
         (<DatagramCore>target)._on_error(event.res, event.len)
     elif kind == KLOOP_EV_DATAGRAM_CLOSED:
         (<DatagramCore>target)._on_core_closed()
+    elif kind == KLOOP_EV_DONE:
+        (<SocketCall>target)._on_done(event.res, <char *>event.ptr, event.len)
+        return None
     else:
         (<Operation>target)._on_event(kind, event.res)
         return None
@@ -82,7 +88,7 @@ cdef int _stash_events(LoopCore loop) except -1:
             continue
         target = <object><PyObject *>event.user
         payload = None
-        if event.kind == KLOOP_EV_DATA:
+        if event.kind == KLOOP_EV_DATA or event.kind == KLOOP_EV_DONE and event.ptr:
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
         elif event.kind == KLOOP_EV_DATAGRAM:
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, sizeof(kloop_datagram) + event.len)

@@ -18,7 +18,7 @@ cdef object _Future = asyncio.Future
 STATS = ('enters', 'enters_submit', 'enters_wait', 'enters_wakeup', 'submitted', 'completions',
          'overflows', 'bytes_received', 'bytes_sent', 'rearms', 'nobufs', 'short_sends',
          'direct_sends', 'wakes', 'accepts', 'polls', 'spins', 'conns', 'listeners', 'watches',
-         'buffers_out', 'owners_out')
+         'buffers_out', 'owners_out', 'operations')
 
 
 cdef class LoopCore:
@@ -40,6 +40,11 @@ cdef class LoopCore:
     cdef dict endpoints                 # fd -> DatagramCore, until its DATAGRAM_CLOSED event
     cdef PeerTable peers                # None without datagrams
     cdef list retired                   # closed listeners that undispatched events may name
+    cdef dict receiving                 # socket -> the first SocketCall of those that receive, poll or accept
+    cdef dict sending                   # and of those that send
+    cdef object kept                    # socket -> what cancelled calls had from the kernel; or None
+    cdef dict asyncio_transports        # fd -> transport that is not a stream of ours
+    cdef Py_ssize_t receive_buffer      # bytes
     cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
     # asyncio.BaseEventLoop reads and writes these: one copy for both.
@@ -54,6 +59,8 @@ cdef class LoopCore:
         self.streams = {}
         self.unlisted = set()
         self.endpoints = {}
+        self.receiving = {}
+        self.sending = {}
         self.operations = set()
         self.stashed = []
         self.retired = []
@@ -88,6 +95,7 @@ cdef class LoopCore:
         options.buffers = buffers
         options.buffer_size = buffer_size
         options.debug = 1 if trace else 0
+        self.receive_buffer = buffer_size if buffer_size else RECEIVE_BUFFER
         reason[0] = 0
         with nogil:
             result = kloop_lib.open(&options, &self.k, reason, REASON_SIZE)
@@ -128,6 +136,7 @@ cdef class LoopCore:
         self.stashed.clear()
         self.retired.clear()
         self.operations.clear()
+        _end_calls(self)
         streams = [*self.streams.values(), *self.unlisted]
         self.streams.clear()
         self.unlisted.clear()
@@ -552,6 +561,14 @@ cdef class LoopCore:
         operation.id = <uint32_t>id
         self.operations.add(operation)
         return operation
+
+    cdef int _check_descriptor(self, int fd) except -1:
+        """Raises RuntimeError if a transport uses fd."""
+        if self.asyncio_transports is None:
+            self.asyncio_transports = self._transports.data
+        if self.streams or self.endpoints or self.asyncio_transports:
+            self._ensure_fd_no_transport(fd)
+        return 0
 
     def _transport_of(self, fd):
         """The transport that uses fd, or None."""

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import events, sslproto
+from asyncio import base_events, events, sslproto
 from typing import Any
 
 from . import _core
@@ -190,6 +190,26 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             await transport._wait()
             raise
         return transport
+    # ---- sockets
+
+    sock_recv = _core.sock_recv  # type: ignore[assignment]  # asyncio says n, typeshed nbytes
+    sock_recv_into = _core.sock_recv_into
+    sock_recvfrom = _core.sock_recvfrom
+    sock_recvfrom_into = _core.sock_recvfrom_into
+    sock_sendall = _core.sock_sendall
+    sock_sendto = _core.sock_sendto
+    sock_accept = _core.sock_accept
+
+    async def sock_connect(self, sock: Any, address: Any) -> None:
+        """Connects a socket to an address. As asyncio's."""
+        base_events._check_ssl_socket(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError('the socket must be non-blocking')
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+            address = resolved[0][4]
+        await _core.connect_resolved(self, sock, address)
 
     # ---- servers
 

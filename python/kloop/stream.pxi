@@ -124,6 +124,8 @@ cdef class StreamCore:
         self.started = True
         if not self.paused and not self.closing:
             self.loop._command(KLOOP_CMD_READ_RESUME, self.id)
+            if self.pending is not None:        # what a cancelled sock_recv() had
+                self._schedule_pending()
 
     # ---- receiving
 
@@ -224,6 +226,11 @@ cdef class StreamCore:
             self._close()
         return 0
 
+    cdef int _schedule_pending(self) except -1:
+        # Not in this connection's context, which each delivery enters for itself.
+        self.handle = _new_handle(self.loop, self._deliver_pending, (), None)
+        return self.loop._push(self.handle)
+
     def _deliver_pending(self):
         """After resume_reading: what had completed before, in order, until paused again."""
         cdef list items
@@ -266,9 +273,7 @@ cdef class StreamCore:
         if self.started and not self.core_closed:
             loop._command(KLOOP_CMD_READ_RESUME, self.id)
         if self.pending is not None and self.handle is None:
-            # Not in this connection's context, which each delivery enters for itself.
-            self.handle = _new_handle(loop, self._deliver_pending, (), None)
-            loop._push(self.handle)
+            self._schedule_pending()
         if loop._debug:
             logger.debug('%r resumes reading', self.transport)
         return 0

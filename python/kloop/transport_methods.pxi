@@ -51,6 +51,8 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
         core.peername = extra['peername']
     self._core = core
     core._init(loop, self, sock.fileno(), sock, protocol, context)
+    if loop.kept is not None:
+        core.pending = _all_kept(loop, sock)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         setsockopt(core.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
     core._start(server, waiter)
