@@ -19,7 +19,7 @@ import native
 from measure import Setup, measure
 from prepare import check_loops, compile_all, progress
 from report import Results, Sample, whole
-from rows import SPIN, SQPOLL, Row, default_rows, full_rows
+from rows import FLOOR, SPIN, SQPOLL, Row, default_rows, full_rows
 from subject import MALLOC_SETTINGS, VARIANTS, SubjectFailed
 from webapps import APPS
 
@@ -33,7 +33,7 @@ SPARE_FILES = 128
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose id matches anywhere")
-    parser.add_argument("--loops", default=",".join(VARIANTS), help="comma-separated")
+    parser.add_argument("--loops", default=",".join((*VARIANTS, FLOOR)), help="comma-separated")
     parser.add_argument("--rounds", type=int, default=MIN_ROUNDS)
     parser.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="measured per round and row")
     parser.add_argument("--malloc", choices=(*MALLOC_SETTINGS, "both"), help="default: the default, for TLS both")
@@ -44,7 +44,9 @@ def options() -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.rounds, chosen.seconds = QUICK_ROUNDS, QUICK_SECONDS
-    chosen.loops = check_loops(chosen.loops.split(","))
+    names = chosen.loops.split(",")
+    loops = check_loops([name for name in names if name != FLOOR])
+    chosen.loops = [*loops, FLOOR] if FLOOR in names and native.floor() else loops
     return chosen
 
 
@@ -62,7 +64,7 @@ def select(chosen: argparse.Namespace) -> list[Row]:
 
 
 def loops_of(row: Row, names: list[str]) -> list[str]:
-    return [name for name in names if name not in (SPIN, SQPOLL) or name in row.extra]
+    return [name for name in names if name not in (SPIN, SQPOLL, FLOOR) or name in row.extra]
 
 
 def mallocs_of(row: Row, asked: str | None) -> list[str]:
@@ -125,7 +127,7 @@ def main() -> int:
         print("bench: only one core: server and load share it, figures say little", file=sys.stderr)
     native.binary()
     apps = {module for row in rows if row.kind == "web" for module in APPS[row.name]}
-    compile_all({VARIANTS[name][0] for name in chosen.loops} | apps)
+    compile_all({VARIANTS[name][0] for name in chosen.loops if name in VARIANTS} | apps)
     about = {**machine.describe(), **versions(chosen.loops)}
     about |= {"rounds": chosen.rounds, "seconds_per_round": chosen.seconds}
     about |= {"server_core": setup.server_core, "load_core": setup.load_core, "system_calls": how}
@@ -141,7 +143,7 @@ def main() -> int:
 
 def versions(names: list[str]) -> dict[str, str]:
     found = {}
-    for module in sorted({VARIANTS[name][0] for name in names} - {"asyncio"}):
+    for module in sorted({VARIANTS[name][0] for name in names if name in VARIANTS} - {"asyncio"}):
         found[module] = str(getattr(__import__(module), "__version__", "unknown"))
     return found
 

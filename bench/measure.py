@@ -13,7 +13,7 @@ from pathlib import Path
 
 import machine
 import native
-from rows import Row
+from rows import FLOOR, Row
 from subject import MALLOC_SETTINGS, SERVERS, VARIANTS, Subject, SubjectFailed, python, run_once
 from webapps import BODY, program_of
 
@@ -64,7 +64,10 @@ def under_load(setup: Setup, command: dict, count_syscalls: bool, mode: str, **o
 def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """Echo server under test, over TCP; busy: beside a thread that spins."""
     arguments = ["--style", row.style] + (["--spinning-thread"] if row.kind == "busy" else [])
-    command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", *arguments)
+    if variant == FLOOR:
+        command = {"args": [native.floor()], "preexec_fn": lambda: machine.pin_and_tie(setup.server_core)}
+    else:
+        command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", *arguments)
     metrics, last = under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)
     if row.kind == "busy":  # the spinning thread's time counts too
         del metrics["cpu_us"]

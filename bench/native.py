@@ -1,4 +1,4 @@
-"""The Go load generator: found or built, and run."""
+"""What is not Python: the load generator in Go, found or built, and run; the floor in C."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def binary() -> str:
     environment = {**os.environ, "CGO_ENABLED": "0"}
     subprocess.run([find_go(), "build", "-o", str(BINARY), "./bench/load"], cwd=ROOT, env=environment, check=True)
     return str(BINARY)
+
+
+@functools.cache
+def floor() -> str | None:
+    """Build floor.c; None, and a word why, where it can't be built or can't run."""
+    path = BINARY.with_name("bench-floor")
+    path.parent.mkdir(exist_ok=True)
+    source = Path(__file__).with_name("floor.c")
+    try:
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(path), str(source)], check=True)
+        with subprocess.Popen([str(path)], stdout=subprocess.PIPE, text=True) as server:
+            said = server.stdout.readline() if server.stdout else ""
+            server.terminate()
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"bench: no C floor: {error}", file=sys.stderr)
+        return None
+    return str(path) if said else None
 
 
 def address(said: str) -> str:

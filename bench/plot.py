@@ -41,7 +41,7 @@ def draw(results: Results, path: Path) -> None:
             panels.append((metric, rows, title))
     if not panels:
         return
-    loops = [loop for loop in results.loops if "+" not in loop]
+    loops = [loop for loop in results.loops if loop in COLOURS and "+" not in loop]
     heights = [(len(loops) + 1) * len(rows) * BAR_HEIGHT_INCH + 0.6 for _, rows, _ in panels]
     figure, axes = plt.subplots(
         len(panels), 1, figsize=(8, sum(heights)), gridspec_kw={"height_ratios": heights}, squeeze=False

@@ -14,6 +14,8 @@ MICROS = ("call_soon", "timers", "threadsafe", "sleep0")
 PROCESSES = ("spawn", "pipes")
 WEB_CONNS = 100
 SPIN, SQPOLL = "kloop+spin", "kloop+sqpoll"
+# bench/floor.c: what is left of an echo server when the loop, Python and Go are taken away.
+FLOOR = "C floor"
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,13 @@ def default_rows() -> list[Row]:
         _echo("protocol", "64B", 10),
         _echo("protocol", "64B", 1000),
         _echo("protocol", "1K", 1, both),
-        _echo("protocol", "1K", 10, both),
-        _echo("protocol", "1K", 100),
-        _echo("protocol", "1K", 1000, (SQPOLL,)),
+        _echo("protocol", "1K", 10, (*both, FLOOR)),
+        _echo("protocol", "1K", 100, (FLOOR,)),
+        _echo("protocol", "1K", 1000, (SQPOLL, FLOOR)),
         _echo("protocol", "1K", 5000),
-        _echo("protocol", "16K", 10),
-        _echo("protocol", "16K", 100),
-        _echo("protocol", "100K", 10),
+        _echo("protocol", "16K", 10, (FLOOR,)),
+        _echo("protocol", "16K", 100, (FLOOR,)),
+        _echo("protocol", "100K", 10, (FLOOR,)),
         _echo("buffered", "1K", 10),
         _echo("buffered", "16K", 10),
         _echo("streams", "1K", 10),
