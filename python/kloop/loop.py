@@ -20,6 +20,7 @@ from .errors import DriverUnavailable
 from .pipes import ReadPipeTransport, WritePipeTransport
 from .process import ProcessTransport
 from .selector import RingSelector
+from .selfpipe import open_pipe
 from .transport import StreamTransport
 
 # Whose addresses the extension understands; others (netlink, packet, ...) are asyncio's transports.
@@ -93,6 +94,11 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             signal.set_wakeup_fd(old)
             return False
         return True
+
+    def _make_self_pipe(self) -> None:
+        self._ssock, self._csock = open_pipe()
+        self._internal_fds += 1
+        self._add_reader(self._ssock.fileno(), self._read_from_self)
 
     def _signals_wake_nobody(self) -> None:
         """Takes _signals_wake_us back, unless a callback has set a descriptor of its own."""
