@@ -35,6 +35,10 @@ const (
 	// spinDefault: longer than any of the loops takes for ten small messages.
 	spinDefault = 200 * time.Microsecond
 
+	// interruptedNS: a look in vain takes less than a microsecond. Where it took longer than
+	// this, the core was somebody else's, and we neither idled nor worked.
+	interruptedNS = int64(10 * time.Microsecond)
+
 	// absenceNS: longer than a tick by what a busy batch takes. If the generator itself was away
 	// for so long, its connections are not blamed for it.
 	absenceNS = int64(200 * time.Millisecond)
@@ -168,14 +172,16 @@ func (s *session) await() error {
 		return err
 	}
 	begin := s.clock()
-	now := begin
-	for now-begin < int64(s.spin) {
+	for now := begin; now-begin < int64(s.spin); {
 		if found, err = s.engine.look(); found || err != nil {
 			break
 		}
+		last := now
 		now = s.clock()
+		if now-last < interruptedNS {
+			s.idleNS += now - last
+		}
 	}
-	s.idleNS += now - begin
 	if found || err != nil {
 		return err
 	}
