@@ -130,13 +130,17 @@ cdef class SendAll(SocketCall):
         return self.loop.sending
 
     cdef int _prepare(self) except -1:
+        self.op.code = KLOOP_OP_SEND
+        if type(self.data) is bytes:
+            self.op.ptr = <uint64_t>PyBytes_AS_STRING(self.data)
+            self.op.len = PyBytes_GET_SIZE(self.data)
+            return 0
         try:
             PyObject_GetBuffer(self.data, &self.view, PyBUF_SIMPLE)
         except (TypeError, BufferError):
             self.sock.send(self.data)       # whose error is asyncio's
             raise
         self.exported = True
-        self.op.code = KLOOP_OP_SEND
         self.op.ptr = <uint64_t>self.view.buf
         self.op.len = self.view.len
         return 0
@@ -149,12 +153,23 @@ cdef class SendAll(SocketCall):
         if n > 0:
             self.op.ptr += n
             self.op.len -= n
-        return 0 if self.op.len else self._set(None)
+        if self.op.len == 0:
+            return self._set(None)
+        if n < 0 and _socket_type.__get__(self.sock) != _STREAM:
+            # Not a send in the ring: it may try a datagram again whose bytes it has used up.
+            self.op.code = KLOOP_OP_POLL
+            self.op.events = POLLOUT
+        return 0
 
     cdef int _completed(self, int res, char *data, uint64_t size) except -1:
         if res:
             return self._fail(_os_error(res))
-        return self._set(None)
+        if self.op.code == KLOOP_OP_SEND:
+            return self._set(None)
+        try:
+            return self._try()
+        except OSError as exc:
+            return self._fail(exc)
 
     cdef int _release(self) except -1:
         if self.exported:
