@@ -69,7 +69,7 @@ cdef class PeerTable:
     cdef PyObject *by_name[PEERS]
 
     def __dealloc__(self):
-        cdef size_t i
+        cdef int i
         for i in range(PEERS):
             _drop_peer(self.by_raw[i])
             _drop_peer(self.by_name[i])
