@@ -353,7 +353,7 @@ cdef int _end_calls(LoopCore loop) except -1:
 
 
 # The slots that `await` calls. A __next__ of the class would raise StopIteration, and Cython
-# adds a traceback to what is raised: that took 1 µs of a 1 KiB echo's 7.
+# adds a traceback to what is raised: that took over 1 µs of a 1 KiB echo's 7.
 
 cdef extern from *:
     """
