@@ -131,3 +131,13 @@ def wait_readable(sock):
     """Returns when sock has something to read; fails after the time limit."""
     ready, _, _ = select.select([sock], [], [], LIMIT_S)
     assert ready, "nothing has come"
+
+
+def link_local():
+    """(address, interface's name, its index) of this machine, or None."""
+    with open("/proc/net/if_inet6") as listed:
+        for line in listed:
+            raw, index, _, _, _, name = line.split()
+            if raw.startswith("fe80"):
+                return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(raw)), name, int(index, 16)
+    return None

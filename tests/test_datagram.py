@@ -9,7 +9,7 @@ import sys
 import pytest
 from datagrams import DatagramEcho, Mailbox, closed, endpoint, plain
 from driving import in_thread, run, run_once, turns
-from peers import pattern
+from peers import link_local, pattern
 
 UNIX_LARGE = 150 * 1024     # bytes: above UDP's limit, below a Unix socket's default send buffer
 
@@ -59,17 +59,7 @@ def test_ipv6_destinations(loop, addr):
     run(loop, scenario())
 
 
-def link_local():
-    """(address, interface's name, its index) of this machine, or None."""
-    with open("/proc/net/if_inet6") as listed:
-        for line in listed:
-            raw, index, _, _, _, name = line.split()
-            if raw.startswith("fe80"):
-                return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(raw)), name, int(index, 16)
-    return None
-
-
-@pytest.mark.skipif(not socket.has_ipv6 or link_local() is None, reason="no interface has a link-local address")
+@pytest.mark.skipif(link_local() is None, reason="no interface has a link-local address")
 def test_scope_ids_are_kept(loop):
     host, name, index = link_local()
 

@@ -9,7 +9,7 @@ from asyncio.trsock import TransportSocket
 
 import pytest
 from driving import in_thread, run
-from peers import connected, listening, pair
+from peers import connected, link_local, listening, pair
 from recorders import Echo, Recorder
 
 
@@ -330,5 +330,25 @@ def test_a_connection_without_a_protocol_is_closed(loop):
             await loop.create_connection(lambda: None, sock=ours)
         assert await in_thread(peer.recv, 10) == b""
         peer.close()
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(link_local() is None, reason="no interface has a link-local address")
+def test_scope_ids_of_accepted_connections(loop):
+    """They are numbers behind the address, as the socket module gives them, and not part of it."""
+    host, name, index = link_local()
+
+    async def main():
+        protocol = Recorder()
+        server = await loop.create_server(lambda: protocol, f"{host}%{name}", 0)
+        peer = socket.socket(socket.AF_INET6)
+        await in_thread(peer.connect, (*address_of(server), 0, index))
+        await protocol.called("connection_made")
+        assert protocol.transport.get_extra_info("peername") == peer.getsockname()
+        assert protocol.transport.get_extra_info("sockname") == peer.getpeername()
+        peer.close()
+        await protocol.called("connection_lost")
+        await ended(server)
 
     run(loop, main())

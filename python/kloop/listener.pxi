@@ -3,7 +3,6 @@
 
 cdef enum:
     ADDRESS_SIZE = 28       # sizeof(struct sockaddr_in6), the largest that is kept raw
-    LINK_LOCAL_BITS = 10
 
 # errno values after which accepting is tried again after a while, as asyncio does.
 cdef object _OUT_OF_RESOURCES = frozenset(
@@ -19,21 +18,9 @@ cdef class RawAddress:
 
 cdef object _decode_address(RawAddress address):
     """(host, port), or (host, port, flowinfo, scope_id), as the socket module answers."""
-    cdef unsigned char *raw = address.raw
-    cdef int family = (<unsigned short *>raw)[0]
-    cdef int port = (raw[2] << 8) | raw[3]
-    cdef uint32_t scope
-    if family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
-    host = socket.inet_ntop(socket.AF_INET6, raw[8:24])
-    scope = (<uint32_t *>&raw[24])[0]
-    flow = int.from_bytes(raw[4:8], 'big')
-    if scope:
-        try:
-            host = f'{host}%{socket.if_indextoname(scope)}'
-        except OSError:
-            host = f'{host}%{scope}'
-    return host, port, flow, scope
+    if (<unsigned short *>address.raw)[0] == AF_INET:
+        return _inet_name(address.raw)
+    return _inet6_name(address.raw)
 
 
 cdef RawAddress _peer_address(int fd):
