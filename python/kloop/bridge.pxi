@@ -86,6 +86,13 @@ cdef extern from *:
     static inline void kloop_store_size(size_t *p, size_t v)
     { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 
+    /* How often this thread has gone to sleep: voluntary context switches. */
+    static inline long kloop_sleeps(void)
+    {
+        struct rusage usage;
+        return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
+    }
+
     /* Whether kloop_poll(k, 0) could find anything. */
     static inline int kloop_has_work(const struct kloop_shared *k)
     {
@@ -172,6 +179,7 @@ cdef extern from *:
     void kloop_library_restore() nogil
     void kloop_set_sleeping(kloop_shared *, uint32_t) nogil
     bint kloop_is_sleeping(kloop_shared *) nogil
+    long kloop_sleeps() nogil
     size_t kloop_load_size(const size_t *) nogil
     void kloop_store_size(size_t *, size_t) nogil
     bint kloop_has_work(const kloop_shared *) nogil

@@ -30,7 +30,8 @@ cdef class LoopCore:
     cdef uint32_t next_event            # events before this one have been dispatched
     cdef list stashed                   # events that were left when the loop stopped
     cdef uint64_t turn                  # counts kloop_poll() calls
-    cdef bint contended
+    cdef bint suspect                   # the last wait for the GIL was long
+    cdef bint contended                 # and so was the one before it, in which other threads had it
     cdef object snapshot                # the variables of the handles scheduled last, see context.pxi
     cdef object runner                  # a context that a callback may run in
     cdef bint in_core                   # the loop's thread is in the core without the GIL
@@ -485,7 +486,6 @@ cdef class LoopCore:
 
     cdef int _poll(self, int64_t timeout_ns) except -1:
         cdef int result = 0
-        cdef double before
         cdef PyThreadState *state
         if self.retired:
             self.retired.clear()
@@ -502,11 +502,9 @@ cdef class LoopCore:
                 self.in_core = True
                 state = PyEval_SaveThread()
                 result = kloop_lib.poll(self.k, timeout_ns)
-                before = _monotonic()
-                PyEval_RestoreThread(state)
+                self._take_gil(state)
                 self.in_core = False
                 kloop_set_sleeping(self.k, 0)
-                self.contended = _monotonic() - before > CONTENDED_S
         self.next_event = 0
         self.turn += 1
         _release_owners(self.k)
@@ -515,6 +513,24 @@ cdef class LoopCore:
         if result < 0 or timeout_ns != 0:
             # Not only after EINTR: a sleep that submitted something answers success.
             PyErr_CheckSignals()
+        return 0
+
+    cdef int _take_gil(self, PyThreadState *state) noexcept:
+        """Takes the GIL back, and learns whether other threads compete for it.
+
+        A long wait alone doesn't tell: this thread may have had no CPU, which holding the GIL would
+        not mend. Who waits for the GIL sleeps, and the next long wait is looked at for that.
+        """
+        cdef double before = _monotonic()
+        cdef long sleeps = 0
+        if self.suspect:
+            sleeps = kloop_sleeps()
+        PyEval_RestoreThread(state)
+        if _monotonic() - before <= CONTENDED_S:
+            self.suspect = self.contended = False
+            return 0
+        self.contended = self.suspect and kloop_sleeps() != sleeps
+        self.suspect = True
         return 0
 
     cdef int _poll_holding_gil(self) noexcept:
