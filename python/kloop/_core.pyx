@@ -9,11 +9,13 @@ cimport cython
 from cpython.object cimport PyObject, PyObject_Call
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE
+from cpython.buffer cimport (
+    PyObject_GetBuffer, PyBuffer_FillInfo, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE)
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
 from cpython.number cimport PyNumber_AsSsize_t
 from libc.errno cimport EAGAIN, EINTR, errno as c_errno
+from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -41,6 +43,7 @@ include "bridge.pxi"
 include "queues.pxi"
 include "handle.pxi"
 include "context.pxi"
+include "tls_records.pxi"
 include "loop.pxi"
 include "collector.pxi"
 include "watch.pxi"
@@ -51,6 +54,9 @@ include "dispatch.pxi"
 include "stream.pxi"
 include "flow.pxi"
 include "transport_methods.pxi"
+include "tls.pxi"
+include "tls_data.pxi"
+include "tls_transport.pxi"
 include "listener.pxi"
 include "peer.pxi"
 include "datagram.pxi"

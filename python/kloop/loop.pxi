@@ -35,6 +35,7 @@ cdef class LoopCore:
     cdef object snapshot                # the variables of the handles scheduled last, see context.pxi
     cdef object runner                  # a context that a callback may run in
     cdef bint in_core                   # the loop's thread is in the core without the GIL
+    cdef TLSScratch tls                 # made for the first TLS connection
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef set unlisted                   # streams not in `streams`: pipes, and those whose fd is another's now
@@ -340,6 +341,8 @@ cdef class LoopCore:
         if self.generation != _fork_generation or self.k is NULL:
             return
         _stash_events(self)
+        if self.tls is not None:
+            _flush_all(self.tls)
         self.in_core = True
         with nogil:
             result = kloop_lib.leave(self.k)
@@ -368,6 +371,8 @@ cdef class LoopCore:
             _dispatch_stashed(self)
         if self.next_event < self.k.nevents:    # an exception had cut an earlier iteration short
             _dispatch(self)                    # and the next poll would reuse their memory
+        if self.tls is not None and self.tls.unflushed:
+            _flush_all(self.tls)
         if kloop_load_size(&self.foreign.count):
             self._take_foreign()
         timeout_ns = self._timeout_ns()

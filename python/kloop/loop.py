@@ -11,10 +11,10 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, events, sslproto
+from asyncio import base_events, events
 from typing import Any
 
-from . import _core
+from . import _core, tls
 from .datagram_transport import DatagramTransport
 from .errors import DriverUnavailable
 from .pipes import ReadPipeTransport, WritePipeTransport
@@ -152,10 +152,14 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
                             extra: Any = None, server: Any = None, context: Any = None,
                             **timeouts: Any) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        layer = _core.TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
-        StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
-        return ssl_protocol._app_transport
+        StreamTransport(self, rawsock, layer, None, extra, server, context)
+        return layer._app_transport
+
+    async def start_tls(self, transport: Any, protocol: Any, sslcontext: Any, **options: Any) -> Any:
+        """Upgrades a transport to TLS; see ``kloop.tls.start_tls`` for the options."""
+        return await tls.start_tls(self, transport, protocol, sslcontext, **options)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
         sock = transp.get_extra_info('socket')._sock

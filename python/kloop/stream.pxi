@@ -17,6 +17,9 @@ cdef bint _ATTACH_TAKES_TRANSPORT = (
 cdef object _EOF = object()
 
 
+cdef class TLSProtocol
+
+
 @cython.freelist(128)
 cdef class StreamCore:
     cdef LoopCore loop
@@ -25,6 +28,7 @@ cdef class StreamCore:
     cdef object data_received           # the protocol's bound methods
     cdef object get_buffer
     cdef object buffer_updated
+    cdef TLSProtocol tls                # the protocol, if it is one
     cdef object context                 # of every callback of this connection
     cdef object server
     cdef str kind                       # 'socket' or 'pipe', for messages
@@ -99,6 +103,7 @@ cdef class StreamCore:
 
     cdef int _set_protocol(self, object protocol) except -1:
         self.protocol = protocol
+        self.tls = protocol if type(protocol) is TLSProtocol else None
         self.buffered = isinstance(protocol, _BufferedProtocol)
         if self.buffered:
             self.get_buffer = protocol.get_buffer
@@ -134,6 +139,8 @@ cdef class StreamCore:
             return 0
         if self.paused or self.pending is not None:
             self._keep(PyBytes_FromStringAndSize(data, size))
+        elif self.tls is not None:
+            self._deliver_tls(data, size)
         elif self.buffered:
             self._deliver_buffered(data, size)
         else:
@@ -150,6 +157,19 @@ cdef class StreamCore:
         PyContext_Enter(self.context)
         try:
             PyObject_CallOneArg(self.data_received, data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
+        finally:
+            PyContext_Exit(self.context)
+        return 0
+
+    cdef int _deliver_tls(self, char *data, uint64_t size) except -1:
+        """The ciphertext stays where the kernel has put it: TLS takes it from there."""
+        PyContext_Enter(self.context)
+        try:
+            self.tls._feed(data, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -342,6 +362,7 @@ cdef class StreamCore:
             if self.core_closed:
                 self._close_fd()
             self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
+            self.tls = None
             self.transport = None
             self.server = None
             if self.empty_waiter is not None and not self.empty_waiter.done():
