@@ -1,10 +1,10 @@
-"""TLS through the standard library's sslproto, over our transports."""
+"""TLS between two ends on the same loop."""
 
 import asyncio
 import socket
 import ssl
-import subprocess
 
+import certificates
 import pytest
 from driving import in_thread, run
 from peers import connected, pattern, read_exactly
@@ -15,28 +15,17 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """Paths of a key and of its certificate for localhost, signed by itself, made by openssl(1)."""
-    folder = tmp_path_factory.mktemp("certificate")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True, timeout=60)
-    return key, certificate
+    return certificates.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="session")
 def server_context(certificate):
-    key, path = certificate
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path, key)
-    return context
+    return certificate.server()
 
 
 @pytest.fixture(scope="session")
 def client_context(certificate):
-    return ssl.create_default_context(cafile=str(certificate[1]))
+    return certificate.client()
 
 
 def address_of(server):

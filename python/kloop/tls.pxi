@@ -20,7 +20,7 @@ cdef enum AppState:
     APP_INIT                # connection_made is still to be called
     APP_CONNECTED
     APP_EOF                 # eof_received was called
-    APP_LOST                # connection_lost is scheduled
+    APP_LOST                # connection_lost was called
 
 cdef enum:
     SSL_READ_HIGH = 256 * 1024      # constants.FLOW_CONTROL_HIGH_WATER_SSL_READ
@@ -120,7 +120,7 @@ cdef class TLSProtocol:
     cdef int lost_writes
     cdef size_t deferred                        # calls of other threads that wait for the loop's
     cdef Py_ssize_t read_high, read_low, write_high, write_low
-    # What is to be encrypted: bytes objects, of whose first `head` bytes are gone.
+    # What is to be encrypted: bytes objects; of the first one `head` bytes are done.
     cdef readonly list _write_backlog
     cdef public Py_ssize_t _write_buffer_size
     cdef Py_ssize_t head
@@ -261,20 +261,21 @@ cdef class TLSProtocol:
     def connection_lost(self, exc):
         """The transport below is gone."""
         cdef TLSState state = self.state
+        protocol = self._app_protocol
         self.state = TLS_UNWRAPPED
         self._write_backlog.clear()
         self._write_buffer_size = self.head = 0
         self.lost_writes += 1
         self.app_closed = True
         self._cancel_timers()
-        if state != TLS_HANDSHAKE and self.app_state in (APP_CONNECTED, APP_EOF):
-            self.app_state = APP_LOST
-            self._loop.call_soon(self._app_protocol.connection_lost, exc)
         if state == TLS_HANDSHAKE and exc is None:
             exc = ConnectionAbortedError('the connection was closed during the SSL handshake')
         self._wake_waiter(exc)
         self._transport = self.stream = self._app_transport = None
         self._app_protocol = self.deliver = self.get_buffer = self.buffer_updated = None
+        if state != TLS_HANDSHAKE and self.app_state in (APP_CONNECTED, APP_EOF):
+            self.app_state = APP_LOST
+            protocol.connection_lost(exc)
 
     def pause_writing(self):
         """The transport below has more to send than its high water mark."""
