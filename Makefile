@@ -18,12 +18,13 @@ export GOTOOLCHAIN := local
 PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak build setup lock clean
+.PHONY: help run test check compat bench soak build setup lock clean
 
 help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
-	@echo "make test    linters, Go tests with the race detector, pytest, CPython's test_asyncio"
+	@echo "make test    linters, Go tests with the race detector, pytest, CPython's and uvloop's suites"
 	@echo "make check   linters and type checks only"
+	@echo "make compat  other projects' test suites on kloop, asyncio, uvloop and rloop: about an hour"
 	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
 	@echo "make soak    5 minutes of 1,000 connections with every byte verified"
 	@echo "make build   libkloop.so and kloop._core, into python/kloop"
@@ -38,6 +39,10 @@ test: build $(VENV)/.made-run $(VENV)/.made-test $(VENV)/.made-usage $(VENV)/.ma
 
 check: build $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
 	$(PY) tests/everything.py check
+
+# COMPAT_ARGS: suites, --pythons 3.10 3.14, ...; see tests/compat/__init__.py.
+compat: build
+	$(PY) tests/compat/run.py --compare $(COMPAT_ARGS)
 
 bench: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/bench.py $(BENCH_ARGS)
@@ -94,6 +99,11 @@ lock: $(VENV)/.made
 	for f in requirements/*.in; do \
 	  $(VENV)/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	    -c $(VENV)/all.txt $$f -o $${f%.in}.txt || exit 1; \
+	done
+	for f in tests/compat/requirements/*.in; do \
+	  oldest=3.10; grep -q "^tornado" $$f && oldest=3.11; \
+	  $(VENV)/bin/uv pip compile -q --universal --python-version $$oldest --generate-hashes --no-header --no-annotate \
+	    $$f -o $${f%.in}.txt || exit 1; \
 	done
 
 clean:

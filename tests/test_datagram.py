@@ -485,3 +485,16 @@ def test_debug_mode(loop, caplog):
     with caplog.at_level("WARNING", "asyncio"):
         run(loop, scenario())
     assert any("Executing <endpoint of <DatagramTransport" in record.getMessage() for record in caplog.records)
+
+
+def test_the_socket_is_closed_one_turn_after_abort(loop):
+    """As on asyncio: libraries close endpoints with abort() and sleep(0), and then count descriptors."""
+    async def main():
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+        sock = transport.get_extra_info("socket")
+        transport.abort()
+        await asyncio.sleep(0)
+        assert sock.fileno() == -1
+
+    run(loop, main())

@@ -39,6 +39,49 @@ def test_a_transport_is_an_asyncio_transport(loop):
     run(loop, main())
 
 
+def test_attributes_of_one_transport_can_be_added_and_replaced(loop):
+    """Programs mark transports, and tests of servers replace their methods."""
+    async def main():
+        ours, peer = pair()
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        transport.marked = True
+        written = []
+        transport.write = written.append
+        transport.write(b"not sent")
+        del transport.write
+        transport.write(b"sent")
+        assert (await in_thread(peer.recv, 100)) == b"sent"
+        assert written == [b"not sent"]
+        await ended(protocol, peer)
+
+    run(loop, main())
+
+
+def test_the_socket_is_the_same_object_each_time(loop):
+    async def main():
+        ours, peer = pair()
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        assert transport.get_extra_info("socket") is transport.get_extra_info("socket")
+        await ended(protocol, peer)
+
+    run(loop, main())
+
+
+def test_the_socket_is_closed_when_a_cancelled_connect_has_ended(loop):
+    """The next to run after the cancelled task sees it, as on asyncio."""
+    async def main():
+        ours, peer = pair()
+        task = asyncio.ensure_future(loop.create_connection(asyncio.Protocol, sock=ours))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ours.fileno() == -1
+        peer.close()
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_names_of_an_accepted_connection(loop, family):
     async def main():

@@ -18,7 +18,8 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     the extension's functions.
     """
 
-    __slots__ = ('_core', '__weakref__')
+    # As on asyncio, anybody may add attributes and replace methods of one transport.
+    __slots__ = ('_core', '__dict__', '__weakref__')
 
     def __init__(self, loop: _core.LoopCore, sock: Any, protocol: Any, address: Any = None,
                  waiter: Any = None, extra: dict[str, Any] | None = None) -> None:

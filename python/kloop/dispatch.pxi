@@ -77,6 +77,24 @@ cdef int _report_panic(LoopCore loop, kloop_event *event) except -1:
     return 0
 
 
+cdef bint _closed_is_here(LoopCore loop, object transport_core) except -1:
+    """Whether the events of this iteration that are still to come hold this one's CLOSED.
+
+    connection_lost then closes the socket, before the events have their turn: those who wait for
+    the end of a connection go on behind connection_lost, and find the socket closed, as on asyncio.
+    """
+    cdef kloop_event *event
+    cdef uint32_t i
+    if loop.k is NULL:
+        return False
+    for i in range(loop.next_event, loop.k.nevents):
+        event = &loop.k.events[i]
+        if event.kind == KLOOP_EV_CLOSED and event.user == <uint64_t><PyObject *>transport_core:
+            loop.retired.append(transport_core)     # the event still names it
+            return True
+    return False
+
+
 cdef int _stash_events(LoopCore loop) except -1:
     """Keeps events that have not been dispatched: the next poll reuses their memory."""
     cdef kloop_event *event

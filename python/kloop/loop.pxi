@@ -41,7 +41,7 @@ cdef class LoopCore:
     cdef set unlisted                   # streams not in `streams`: pipes, and those whose fd is another's now
     cdef dict endpoints                 # fd -> DatagramCore, until its DATAGRAM_CLOSED event
     cdef PeerTable peers                # None without datagrams
-    cdef list retired                   # closed listeners that undispatched events may name
+    cdef list retired                   # closed ones that undispatched events may name
     cdef dict receiving                 # socket -> the first SocketCall of those that receive, poll or accept
     cdef dict sending                   # and of those that send
     cdef object kept                    # socket -> what cancelled calls had from the kernel; or None

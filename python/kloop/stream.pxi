@@ -33,6 +33,7 @@ cdef class StreamCore:
     cdef object server
     cdef str kind                       # 'socket' or 'pipe', for messages
     cdef object sock                    # made when asked for, if accepted
+    cdef object shown_sock              # get_extra_info('socket'), the same each time
     cdef object peername
     cdef object sockname
     cdef list pending                   # completed while paused: bytes, _EOF or an OSError; or None
@@ -359,6 +360,8 @@ cdef class StreamCore:
             if self.protocol is not None:
                 self.protocol.connection_lost(exc)
         finally:
+            if not self.core_closed and _closed_is_here(self.loop, self):
+                self._on_core_closed()
             if self.core_closed:
                 self._close_fd()
             self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None

@@ -17,7 +17,8 @@ class StreamTransport(transports._FlowControlMixin, asyncio.Transport):  # type:
     the extension's functions.
     """
 
-    __slots__ = ('_core', '__weakref__')
+    # As on asyncio, anybody may add attributes and replace methods of one transport.
+    __slots__ = ('_core', '__dict__', '__weakref__')
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
@@ -50,8 +51,9 @@ class StreamTransport(transports._FlowControlMixin, asyncio.Transport):  # type:
     _force_close = _core.force_close
     _fatal_error = _core.fatal_error
     _protocol_paused = property(_core.protocol_paused)
-    # Tests of CPython read this one.
+    # Tests of CPython and of uvloop read these.
     _paused = property(_core.reading_paused)
+    _closing = property(_core.is_closing)
     _make_empty_waiter = _core.make_empty_waiter
     _reset_empty_waiter = _core.reset_empty_waiter
 

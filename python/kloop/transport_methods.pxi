@@ -206,7 +206,9 @@ def get_extra_info(self, name, default=None):
     """'socket', 'sockname', 'peername', or what the maker of the transport gave."""
     cdef StreamCore core = _core_of(self)
     if name == 'socket':
-        return trsock.TransportSocket(_socket_of(core))
+        if core.shown_sock is None:
+            core.shown_sock = trsock.TransportSocket(_socket_of(core))
+        return core.shown_sock
     if name == 'peername':
         return _name_of(core.peername)
     if name == 'sockname':

@@ -66,8 +66,6 @@ NEVER = [
            "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs",
            "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs_ipv4_only",
            since=(3, 15)),
-    *_each(Kind.INTERNALS, "replaces the write method of one transport object",
-           "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket", since=(3, 13)),
     *_each(Kind.INTERNALS, "gives a mocked socket, which has no descriptor, to _make_socket_transport",
            "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy", since=(3, 13)),
 ]

@@ -51,4 +51,6 @@ def _stand_in_class(factory, loop_class, stock_class):
                 selector.close()
             return factory()
 
+    # Tests are named after it.
+    SelectorEventLoop.__name__ = stock_class.__name__
     return SelectorEventLoop
