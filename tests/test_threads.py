@@ -1,6 +1,7 @@
 """A loop that is set up, run and closed by different threads in turn."""
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -331,24 +332,48 @@ def test_a_transport_is_closed_by_another_thread_while_the_loop_sleeps(loop):
     run(loop, main())
 
 
-def test_a_sleeping_loop_refuses_another_thread_what_it_cannot_do_later(loop):
+def test_another_thread_adds_and_removes_readers_while_the_loop_sleeps(loop):
+    """As Jupyter's kernel does; on asyncio too it works, where the selector is epoll."""
     async def main():
         ours, peer = pair()
-        asked = loop.create_future()
+        peer.sendall(b"x")
+        called = loop.create_future()
         thread_id = threading.get_native_id()
 
         def ask():
             await_sleep_in_the_ring(thread_id)
-            try:
-                loop.add_reader(ours, asked.cancel)
-            except RuntimeError as error:
-                loop.call_soon_threadsafe(asked.set_result, str(error))
+            loop.add_reader(ours, called.cancel)
+            assert loop.remove_reader(ours)
+            loop.add_reader(ours, lambda: called.done() or called.set_result(ours.recv(1)))
 
         thread = threading.Thread(target=ask)
         thread.start()
-        assert (await asyncio.wait_for(asked, LIMIT_S)).startswith("Non-thread-safe operation")
+        assert await asyncio.wait_for(called, LIMIT_S) == b"x"
         thread.join()
+        loop.remove_reader(ours)
         ours.close()
         peer.close()
+
+    run(loop, main())
+
+
+def test_a_reader_of_another_thread_whose_descriptor_is_closed_before_the_loop_wakes(loop):
+    """The loop's thread meets the error, and the callback is called to meet it too."""
+    async def main():
+        reading, writing = os.pipe()
+        called = loop.create_future()
+        thread_id = threading.get_native_id()
+
+        def ask():
+            await_sleep_in_the_ring(thread_id)
+            loop.add_reader(reading, lambda: called.done() or called.set_result(None))
+            os.close(reading)
+            os.close(writing)       # if the loop was quicker, this is what it sees
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        await asyncio.wait_for(called, LIMIT_S)
+        thread.join()
+        loop.remove_reader(reading)
 
     run(loop, main())

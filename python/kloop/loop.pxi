@@ -572,15 +572,16 @@ cdef class LoopCore:
     def _watch(self, int fd, uint32_t mask, callback):
         """Calls callback(revents) while fd is ready for mask (poll(2)); answers an Operation."""
         cdef Operation operation = Operation.__new__(Operation)
-        cdef int64_t id
-        self._check_core()
+        self._check_open()
         operation.loop = self
         operation.callback = callback
-        id = kloop_lib.watch(self.k, fd, mask, <uint64_t><PyObject *>operation)
-        if id < 0:
-            raise _os_error(<int>-id)
-        operation.id = <uint32_t>id
-        self.operations.add(operation)
+        operation.fd = fd
+        operation.mask = mask
+        if self.in_core:
+            operation.deferred = True
+            self._defer(operation._start_deferred, ())
+        else:
+            operation._start()
         return operation
 
     cdef int _check_descriptor(self, int fd) except -1:

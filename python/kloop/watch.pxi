@@ -28,8 +28,29 @@ cdef class Operation:
 
     cdef LoopCore loop
     cdef object callback
+    cdef int fd
+    cdef uint32_t mask
     cdef uint32_t id
+    cdef bint deferred      # until the loop's thread comes to it
     cdef bint over
+
+    cdef int _start(self) except -1:
+        cdef int64_t id = kloop_lib.watch(self.loop.k, self.fd, self.mask, <uint64_t><PyObject *>self)
+        if id < 0:
+            raise _os_error(<int>-id)
+        self.id = <uint32_t>id
+        self.loop.operations.add(self)
+        return 0
+
+    def _start_deferred(self):
+        """What another thread has asked for while the loop slept."""
+        if not self.deferred:
+            return      # cancelled since
+        self.deferred = False
+        try:
+            self._start()
+        except OSError as exc:
+            self._on_event(KLOOP_EV_READY, -exc.errno)
 
     cdef int _on_event(self, uint32_t kind, int32_t res) except -1:
         callback = self.callback
@@ -44,6 +65,9 @@ cdef class Operation:
     def cancel(self):
         """Ends it; the callback is not called again."""
         self.callback = None
+        if self.deferred:
+            self.deferred = False
+            self.over = True
         if self.over or self.loop.k is NULL or self.loop.generation != _fork_generation:
             return
         if self.loop.in_core:
