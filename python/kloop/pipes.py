@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 import warnings
+from asyncio import transports
 from typing import Any
 
 from . import _core
@@ -61,17 +62,18 @@ class ReadPipeTransport(asyncio.ReadTransport):
         return self._core.get_protocol()
 
 
-class WritePipeTransport(asyncio.WriteTransport):
+class WritePipeTransport(transports._FlowControlMixin, asyncio.WriteTransport):  # type: ignore[misc,name-defined]
     """The writing end. When the reader goes away, it is closed.
 
-    Of a character device no such end is known, as on asyncio.
+    Of a character device no such end is known, as on asyncio. Of asyncio's own base, whose reading methods
+    raise NotImplementedError.
     """
 
     _extra: dict[str, Any]
 
     def __init__(self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None,
                  extra: Any = None) -> None:
-        super().__init__(extra)
+        super().__init__(extra, loop)
         self._extra['pipe'] = pipe
         kind = _kind_of(pipe, _SOCKET_WRITER, _PIPE_WRITER, _DEVICE_WRITER)
         if kind is None:

@@ -76,10 +76,19 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[mi
             loop.call_soon_threadsafe(self._process_exited, returncode)
 
     def _ended(self) -> None:
-        returncode = self._reap()
-        self._forget_pidfd()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         # Not now: on asyncio too, what was ready before comes first.
-        self._loop.call_soon(self._process_exited, returncode)
+        self._loop.call_soon(self._reap_and_tell)
+
+    def _reap_and_tell(self) -> None:
+        """In one step, so that nobody signals a pid that is another process's by then."""
+        try:
+            returncode = self._reap()
+        finally:
+            self._forget_pidfd()
+        self._process_exited(returncode)
 
     def _reap(self) -> int:
         """Takes the child's status from the kernel, unless Popen has it; answers the return code."""

@@ -97,6 +97,7 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
         transport.close()
         for handle in (made, fed, resumed):
             handle.cancel()
+        waiter = None       # its exception's traceback holds this frame: a cycle
         raise
     return upgraded
 

@@ -58,8 +58,17 @@ cdef class Operation:
             self.over = True
             self.callback = None
             self.loop.operations.discard(self)
-        if callback is not None and kind != KLOOP_EV_UNWATCHED:
+        if callback is None or kind == KLOOP_EV_UNWATCHED:
+            return 0
+        try:
             callback(res)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                'message': f'Exception in {callback!r}, called since a descriptor was ready',
+                'exception': exc,
+            })
         return 0
 
     def cancel(self):

@@ -66,6 +66,11 @@ NEVER = [
            "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs",
            "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs_ipv4_only",
            since=(3, 15)),
+    *_each(Kind.STOCK, "waits for the thread of the stock ThreadedChildWatcher; no watcher has a part in it on kloop",
+           "test_subprocess.SubprocessThreadedWatcherTests.test_pid_not_reaped_before_exit_published", since=(3, 14)),
+    *_each(Kind.INTERNALS, "replaces a method of the stock SSLProtocol, which kloop's TLS does not use",
+           "test_sslproto.SelectorStartTLSTests.test_create_connection_ssl_failed_certificate_no_cycles",
+           since=(3, 14)),
     *_each(Kind.INTERNALS, "gives a mocked socket, which has no descriptor, to _make_socket_transport",
            "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy", since=(3, 13)),
 ]
