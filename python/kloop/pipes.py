@@ -62,7 +62,7 @@ class ReadPipeTransport(asyncio.ReadTransport):
         return self._core.get_protocol()
 
 
-class WritePipeTransport(transports._FlowControlMixin, asyncio.WriteTransport):  # type: ignore[misc,name-defined]
+class WritePipeTransport(transports._FlowControlMixin, asyncio.WriteTransport):
     """The writing end. When the reader goes away, it is closed.
 
     Of a character device no such end is known, as on asyncio. Of asyncio's own base, whose reading methods
