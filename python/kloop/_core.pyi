@@ -65,6 +65,7 @@ class PipeCore(StreamCore):
 
 class TLSProtocol:
     _app_transport: Any
+    _app_reading_paused: bool
     _app_protocol: Any
     _transport: Any
     _sslcontext: Any

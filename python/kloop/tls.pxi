@@ -113,7 +113,7 @@ cdef class TLSProtocol:
     cdef bint flush_queued                      # in scratch.unflushed
     cdef bint eof_received_below
     cdef bint app_closed
-    cdef bint app_reading_paused
+    cdef readonly bint _app_reading_paused
     cdef bint app_writing_paused
     cdef bint ssl_reading_paused                # the transport below does not read
     cdef bint ssl_writing_paused                # the transport below has much to send
@@ -252,7 +252,7 @@ cdef class TLSProtocol:
             self._on_handshake_complete(ConnectionResetError())
         elif self.state == TLS_WRAPPED:
             self.state = TLS_FLUSHING
-            if not self.app_reading_paused:
+            if not self._app_reading_paused:
                 self._do_flush()
         else:
             self._go_on()
@@ -482,9 +482,9 @@ cdef class TLSProtocol:
             return 0
         self.reading = True
         try:
-            if not self.app_reading_paused:
+            if not self._app_reading_paused:
                 _deliver_all(self)
-            if self.app_reading_paused or self.ssl_reading_paused:
+            if self._app_reading_paused or self.ssl_reading_paused:
                 _control_reading_below(self)
         except Exception as exc:
             self._fatal_error(exc, 'Fatal error on SSL protocol')
@@ -501,8 +501,8 @@ cdef class TLSProtocol:
         return 0
 
     cdef int _resume_reading(self) except -1:
-        if self.app_reading_paused:
-            self.app_reading_paused = False
+        if self._app_reading_paused:
+            self._app_reading_paused = False
             self._loop.call_soon(self._go_on_reading)
         return 0
 

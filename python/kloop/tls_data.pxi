@@ -22,7 +22,7 @@ cdef bint _has_record(TLSProtocol t) except -1:
 
 cdef int _deliver_all(TLSProtocol t) except -1:
     t.more = True
-    while (t.more and not t.ended and not t.app_reading_paused
+    while (t.more and not t.ended and not t._app_reading_paused
            and t.state in (TLS_WRAPPED, TLS_FLUSHING)):
         if t.buffered:
             _fill_protocol(t)
@@ -150,10 +150,10 @@ cdef int _control_reading_below(TLSProtocol t) except -1:
     cdef Py_ssize_t size = t._incoming.pending
     if t._transport is None:
         return 0
-    if t.app_reading_paused and size >= t.read_high and not t.ssl_reading_paused:
+    if t._app_reading_paused and size >= t.read_high and not t.ssl_reading_paused:
         t.ssl_reading_paused = True
         t._transport.pause_reading()
-    elif t.ssl_reading_paused and (size <= t.read_low or not t.app_reading_paused):
+    elif t.ssl_reading_paused and (size <= t.read_low or not t._app_reading_paused):
         t.ssl_reading_paused = False
         t._transport.resume_reading()
     return 0

@@ -128,12 +128,12 @@ def tls_is_closing(self):
 
 def tls_is_reading(self):
     """Whether data is delivered to the protocol."""
-    return not _tls_of(self).app_reading_paused
+    return not _tls_of(self)._app_reading_paused
 
 
 def tls_pause_reading(self):
     """Stops delivery; what had arrived is delivered after resume_reading()."""
-    _tls_of(self).app_reading_paused = True
+    _tls_of(self)._app_reading_paused = True
 
 
 def tls_resume_reading(self):
