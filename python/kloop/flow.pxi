@@ -29,7 +29,8 @@ cdef int _queue_bytes(StreamCore s, object data, Py_ssize_t size) except -1:
 cdef inline int _after_queueing(StreamCore s, Py_ssize_t size) except -1:
     if s.backlogged:
         return _maybe_pause_protocol(s)
-    if size >= DIRECT_WRITE or s.unsent >= DIRECT_SEND or s.loop._thread_id is None:
+    if (size >= DIRECT_WRITE or s.unsent >= DIRECT_SEND or s.loop._thread_id is None
+            or (s.eager and s.loop.k.nevents <= FEW_EVENTS)):
         return _send_now(s)
     return 0
 

@@ -55,6 +55,8 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
         core.pending = _all_kept(loop, sock)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         setsockopt(core.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    elif sock.family == socket.AF_UNIX:
+        core.eager = True
     core._start(server, waiter)
 
 
