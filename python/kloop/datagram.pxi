@@ -61,22 +61,14 @@ cdef class DatagramCore:
         return f'<endpoint of {self.transport!r}>'
 
     def schedule_start(self, waiter):
-        """connection_made, then reading, then the waiter: each a callback of its own, as on asyncio.
-
-        A protocol without connection_made() fails here, and the socket is closed.
-        """
-        cdef LoopCore loop = self.loop
+        """Schedules the first callbacks. A protocol without connection_made() fails here, and the socket is closed."""
         try:
             callback = self.protocol.connection_made
         except BaseException:
             self.protocol = None
             self._force_close(None)
             raise
-        loop._push(_new_handle(loop, callback, (self.transport,), self.context))
-        loop._push(_new_handle(loop, self._start_reading, (), self.context))
-        if waiter is not None:
-            loop._push(_new_handle(loop, futures._set_result_unless_cancelled, (waiter, None),
-                                   self.context))
+        _push_start(self.loop, callback, self.transport, self._start_reading, waiter, self.context)
 
     def _start_reading(self):
         self.started = True

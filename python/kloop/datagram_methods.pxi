@@ -7,19 +7,12 @@ cdef Py_ssize_t _datagram_core_offset = 0
 def register_datagram_type(cls):
     """Tells where instances of cls hold their DatagramCore: in the slot ``_core``."""
     global _datagram_type, _datagram_core_offset
-    descriptor = cls.__dict__['_core']
-    _datagram_core_offset = (<PyMemberDescrObject *><PyObject *>descriptor).d_member.offset
+    _datagram_core_offset = _slot_offset(cls, '_core')
     _datagram_type = cls
 
 
 cdef inline DatagramCore _endpoint_of(object transport):
-    cdef PyObject *core
-    if not isinstance(transport, _datagram_type):
-        raise TypeError(f'expected a DatagramTransport, not {type(transport).__name__!r}')
-    core = (<PyObject **>(<char *><PyObject *>transport + _datagram_core_offset))[0]
-    if core is NULL:
-        raise RuntimeError('the transport was not initialised')
-    return <DatagramCore>core
+    return <DatagramCore>_state_of(transport, _datagram_type, _datagram_core_offset)
 
 
 def datagram_sendto(self, data, addr=None):
@@ -119,7 +112,7 @@ def datagram_describe(self):
 
 def datagram_finalize(self):
     """__del__: warns of a socket that nobody closed, and closes it."""
-    cdef PyObject *slot = (<PyObject **>(<char *><PyObject *>self + _datagram_core_offset))[0]
+    cdef PyObject *slot = _in_slot(self, _datagram_core_offset)
     cdef DatagramCore core
     if slot is NULL:
         return

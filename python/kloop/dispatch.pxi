@@ -14,18 +14,12 @@ cdef int _dispatch(LoopCore loop) except -1:
     while loop.k is not NULL and loop.next_event < loop.k.nevents:
         event = &loop.k.events[loop.next_event]
         loop.next_event += 1
-        if event.kind == KLOOP_EV_DATA and not loop._debug:
-            (<StreamCore><PyObject *>event.user)._on_data(<char *>event.ptr, event.len)
-            continue
-        if event.kind == KLOOP_EV_DATAGRAM and not loop._debug:
-            (<DatagramCore><PyObject *>event.user)._on_datagram(<kloop_datagram *>event.ptr, event.len)
-            continue
-        if event.kind == KLOOP_EV_DONE and not loop._debug:
-            (<SocketCall><PyObject *>event.user)._on_done(event.res, <char *>event.ptr, event.len)
+        if not loop._debug:
+            _dispatch_one(loop, event)
             continue
         start = _monotonic()
         target = _dispatch_one(loop, event)
-        if loop._debug and target is not None:
+        if target is not None:
             loop._warn_if_slow(target, _monotonic() - start)
     return 0
 

@@ -23,6 +23,16 @@ cdef object _EOF = object()
 cdef class TLSProtocol
 
 
+cdef int _push_start(LoopCore loop, object made, object transport, object read, object waiter,
+                     object context) except -1:
+    """Schedules connection_made, then reading, then the waiter's end: each a callback of its own, as on asyncio."""
+    loop._push(_new_handle(loop, made, (transport,), context))
+    loop._push(_new_handle(loop, read, (), context))
+    if waiter is not None:
+        loop._push(_new_handle(loop, futures._set_result_unless_cancelled, (waiter, None), context))
+    return 0
+
+
 @cython.freelist(128)
 cdef class StreamCore:
     cdef LoopCore loop
@@ -121,14 +131,8 @@ cdef class StreamCore:
         return 0
 
     cdef int _schedule_start(self, object waiter) except -1:
-        """connection_made, then reading, then the waiter: each a callback of its own, as on asyncio."""
-        cdef LoopCore loop = self.loop
-        loop._push(_new_handle(loop, self.protocol.connection_made, (self.transport,), self.context))
-        loop._push(_new_handle(loop, self._start_reading, (), self.context))
-        if waiter is not None:
-            loop._push(_new_handle(loop, futures._set_result_unless_cancelled, (waiter, None),
-                                   self.context))
-        return 0
+        return _push_start(self.loop, self.protocol.connection_made, self.transport, self._start_reading, waiter,
+                           self.context)
 
     def _start_reading(self):
         self.started = True

@@ -8,8 +8,7 @@ cdef Py_ssize_t _tls_offset = 0
 def register_tls_transport_type(cls):
     """Tells which class a TLSProtocol makes its transport of, with a slot ``_ssl_protocol``."""
     global _tls_transport_type, _tls_offset
-    descriptor = cls.__dict__['_ssl_protocol']
-    _tls_offset = (<PyMemberDescrObject *><PyObject *>descriptor).d_member.offset
+    _tls_offset = _slot_offset(cls, '_ssl_protocol')
     _tls_transport_type = cls
 
 
@@ -20,13 +19,7 @@ cdef object _new_tls_transport(TLSProtocol t):
 
 
 cdef inline TLSProtocol _tls_of(object transport):
-    cdef PyObject *t
-    if not isinstance(transport, _tls_transport_type):
-        raise TypeError(f'expected a SSLTransport, not {type(transport).__name__!r}')
-    t = (<PyObject **>(<char *><PyObject *>transport + _tls_offset))[0]
-    if t is NULL:
-        raise RuntimeError('the transport was not initialised')
-    return <TLSProtocol>t
+    return <TLSProtocol>_state_of(transport, _tls_transport_type, _tls_offset)
 
 
 # As with TCP, calls of other threads are the loop's to make while it is in the core, and so
@@ -210,7 +203,7 @@ def tls_protocol_paused(self):
 
 def tls_finalize(self):
     """__del__: warns of a transport that nobody closed."""
-    cdef PyObject *slot = (<PyObject **>(<char *><PyObject *>self + _tls_offset))[0]
+    cdef PyObject *slot = _in_slot(self, _tls_offset)
     if slot is NULL or (<TLSProtocol>slot).app_closed:
         return
     (<TLSProtocol>slot).app_closed = True

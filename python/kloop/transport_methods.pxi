@@ -14,19 +14,33 @@ cdef Py_ssize_t _core_offset = 0
 def register_transport_type(cls):
     """Tells where instances of cls hold their StreamCore: in the slot ``_core``."""
     global _transport_type, _core_offset
-    descriptor = cls.__dict__['_core']
-    _core_offset = (<PyMemberDescrObject *><PyObject *>descriptor).d_member.offset
+    _core_offset = _slot_offset(cls, '_core')
     _transport_type = cls
 
 
-cdef inline StreamCore _core_of(object transport):
-    cdef PyObject *core
-    if not isinstance(transport, _transport_type):
-        raise TypeError(f'expected a StreamTransport, not {type(transport).__name__!r}')
-    core = (<PyObject **>(<char *><PyObject *>transport + _core_offset))[0]
-    if core is NULL:
+cdef Py_ssize_t _slot_offset(object cls, str name) except -1:
+    """Where instances of cls hold what is in the slot of this name, in bytes."""
+    return (<PyMemberDescrObject *><PyObject *>cls.__dict__[name]).d_member.offset
+
+
+cdef inline PyObject *_in_slot(object transport, Py_ssize_t offset) noexcept:
+    """What the slot holds, borrowed; NULL if nothing."""
+    return (<PyObject **>(<char *><PyObject *>transport + offset))[0]
+
+
+cdef inline PyObject *_state_of(object transport, object cls, Py_ssize_t offset) except NULL:
+    """What the slot of an instance of cls holds, borrowed."""
+    cdef PyObject *state
+    if not isinstance(transport, cls):
+        raise TypeError(f'expected a {cls.__name__}, not {type(transport).__name__!r}')
+    state = _in_slot(transport, offset)
+    if state is NULL:
         raise RuntimeError('the transport was not initialised')
-    return <StreamCore>core
+    return state
+
+
+cdef inline StreamCore _core_of(object transport):
+    return <StreamCore>_state_of(transport, _transport_type, _core_offset)
 
 
 def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None,
@@ -266,7 +280,7 @@ def describe(self):
 
 def finalize(self):
     """__del__: warns of a socket that nobody closed, and closes it."""
-    cdef PyObject *slot = (<PyObject **>(<char *><PyObject *>self + _core_offset))[0]
+    cdef PyObject *slot = _in_slot(self, _core_offset)
     cdef StreamCore core
     if slot is NULL:
         return
