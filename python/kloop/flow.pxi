@@ -26,11 +26,27 @@ cdef int _queue_bytes(StreamCore s, object data, Py_ssize_t size) except -1:
     return 0
 
 
+cdef inline bint _is_alone(StreamCore s) noexcept:
+    """Whether this stream's one event is all that came, now and before: one request, one answer.
+
+    The peer then waits for nothing else, and sending at once gives it what is left of the iteration (a tenth of
+    the time with one connection; with two, batching is as fast). Not if it writes several times a turn.
+    """
+    cdef LoopCore loop = s.loop
+    cdef bint again = loop.last_writer == <void *>s
+    if again and loop.last_write_turn == loop.turn:
+        loop.last_writer = NULL
+        return False
+    loop.last_writer = <void *>s
+    loop.last_write_turn = loop.turn
+    return again and loop.k.nevents == 1
+
+
 cdef inline int _after_queueing(StreamCore s, Py_ssize_t size) except -1:
     if s.backlogged:
         return _maybe_pause_protocol(s)
     if (size >= DIRECT_WRITE or s.unsent >= DIRECT_SEND or s.loop._thread_id is None
-            or (s.eager and s.loop.k.nevents <= FEW_EVENTS)):
+            or (s.eager and s.loop.k.nevents <= FEW_EVENTS) or _is_alone(s)):
         return _send_now(s)
     return 0
 

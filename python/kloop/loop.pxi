@@ -30,6 +30,8 @@ cdef class LoopCore:
     cdef uint32_t next_event            # events before this one have been dispatched
     cdef list stashed                   # events that were left when the loop stopped
     cdef uint64_t turn                  # counts kloop_poll() calls
+    cdef void *last_writer              # the stream that wrote last, only to be compared; see flow.pxi
+    cdef uint64_t last_write_turn
     cdef bint suspect                   # the last wait for the GIL was long
     cdef bint contended                 # and so was the one before it, in which other threads had it
     cdef object snapshot                # the variables of the handles scheduled last, see context.pxi
