@@ -14,6 +14,10 @@ const sendPartsMax = 1024
 // sendBytesMax bounds one send, as its result is an int32.
 const sendBytesMax = 1 << 30
 
+// partsFirst is the first size of a queue: most connections write once or twice a turn,
+// and an idle one keeps this memory.
+const partsFirst = 2
+
 // partsKept is the capacity up to which an empty queue keeps its memory.
 const partsKept = 16
 
@@ -43,7 +47,7 @@ func (q *sendQueue) push(p part) {
 }
 
 func (q *sendQueue) grow() {
-	grown := make([]part, max(4, 2*len(q.parts)))
+	grown := make([]part, max(partsFirst, 2*len(q.parts)))
 	for i := range q.count {
 		grown[i] = q.parts[(q.head+i)&(len(q.parts)-1)]
 	}

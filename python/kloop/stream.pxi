@@ -33,6 +33,10 @@ cdef int _push_start(LoopCore loop, object made, object transport, object read, 
     return 0
 
 
+# A bint takes four bytes, of which a stream would have fifty.
+ctypedef unsigned char flag
+
+
 @cython.freelist(128)
 cdef class StreamCore:
     cdef LoopCore loop
@@ -54,19 +58,19 @@ cdef class StreamCore:
     cdef object empty_waiter
     cdef uint32_t id
     cdef int fd
-    cdef bint eager                     # writes are sent at once while few connections are busy
+    cdef flag eager                     # writes are sent at once while few connections are busy
     cdef int lost_writes                # counts those after the end, for a warning
-    cdef bint conn_lost                 # connection_lost is scheduled
-    cdef bint buffered
-    cdef bint closing
-    cdef bint paused
-    cdef bint started
-    cdef bint eof
-    cdef bint backlogged                # the kernel refused bytes, and SENT events count them down
-    cdef bint protocol_paused
-    cdef bint core_closed               # no operation is left on fd
-    cdef bint close_sent                # KLOOP_CMD_CLOSE
-    cdef bint lost_called
+    cdef flag conn_lost                 # connection_lost is scheduled
+    cdef flag buffered
+    cdef flag closing
+    cdef flag paused
+    cdef flag started
+    cdef flag eof
+    cdef flag backlogged                # the kernel refused bytes, and SENT events count them down
+    cdef flag protocol_paused
+    cdef flag core_closed               # no operation is left on fd
+    cdef flag close_sent                # KLOOP_CMD_CLOSE
+    cdef flag lost_called
     cdef size_t deferred                # calls of other threads that wait for the loop's thread
     cdef uint64_t backlog               # bytes
     cdef uint64_t unsent                # bytes written in this turn
