@@ -35,7 +35,7 @@ if not FROM_SDIST:
     # A user's newer compiler may warn about more than ours does: warnings are
     # errors for the project's developers, not for those who install it.
     C_FLAGS.append("-Werror")
-C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0"]
+C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0"]
 
 MACROS = [
     # The extension gets libkloop.so's functions from dlsym(3), and links none.
