@@ -46,7 +46,7 @@ def options() -> argparse.Namespace:
         chosen.rounds, chosen.seconds = QUICK_ROUNDS, QUICK_SECONDS
     names = chosen.loops.split(",")
     loops = check_loops([name for name in names if name != FLOOR])
-    chosen.loops = [*loops, FLOOR] if FLOOR in names and native.floor() else loops
+    chosen.loops = [*loops, FLOOR] if FLOOR in names and native.floor_runs() else loops
     return chosen
 
 

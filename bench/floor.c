@@ -4,7 +4,8 @@
  *
  * One ring with the flags that kloop uses; multishot accept and receive; buffers filled piece by piece
  * (IOU_PBUF_RING_INC, Linux 6.12), which are sent from where they are received; sends without a completion when they
- * succeed. Prints its port, and ends on SIGTERM.
+ * succeed. Listens on any port of 127.0.0.1, or on the unix socket whose path it is given; prints which, and ends on
+ * SIGTERM.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* Newer than the headers of some distributions. */
@@ -139,9 +141,19 @@ static int listen_anywhere(void)
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) || listen(fd, BACKLOG)
 	    || getsockname(fd, (struct sockaddr *)&address, &size))
 		return -1;
-	next_sqe(IORING_OP_ACCEPT, ACCEPT, fd)->ioprio = IORING_ACCEPT_MULTISHOT;
 	printf("%d\n", ntohs(address.sin_port));
-	fflush(stdout);
+	return fd;
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG))
+		return -1;
+	printf("%s\n", path);
 	return fd;
 }
 
@@ -162,16 +174,19 @@ static unsigned echo(const struct io_uring_cqe *cqe, int fd, unsigned *full)
 	return 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	unsigned full[CQ_ENTRIES], fulls = 0;
-	int one = 1;
+	int one = 1, listener;
 
 	signal(SIGTERM, stop);
 	if (open_ring() || open_buffers())
 		return fail("io_uring with incremental buffers (Linux 6.12)");
-	if (listen_anywhere() < 0)
+	listener = argc > 1 ? listen_at(argv[1]) : listen_anywhere();
+	if (listener < 0)
 		return fail("listen");
+	next_sqe(IORING_OP_ACCEPT, ACCEPT, listener)->ioprio = IORING_ACCEPT_MULTISHOT;
+	fflush(stdout);
 	while (!stopped) {
 		__atomic_store_n(sq_tail, tail, __ATOMIC_RELEASE);
 		int taken = syscall(__NR_io_uring_enter, ring, tail - submitted, 1, IORING_ENTER_GETEVENTS, NULL, 0);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import machine
 import native
-from rows import FLOOR, Row
+from rows import FLOOR, PROCESSES, Row
 from subject import MALLOC_SETTINGS, SERVERS, VARIANTS, Subject, SubjectFailed, python, run_once
 from webapps import BODY, program_of
 
@@ -25,6 +27,8 @@ STALL = "10s"
 IDLE_SETTLE_S = 1.5
 IDLE_S = 3.0
 STARTUP_RUNS = 9
+# Child processes, enough for a tenth of a second.
+FLOOR_COUNT = "150"
 
 Metrics = dict[str, float]
 
@@ -61,13 +65,20 @@ def under_load(setup: Setup, command: dict, count_syscalls: bool, mode: str, **o
     return metrics, server.last
 
 
+def _server(
+    setup: Setup, variant: str, malloc: str, program: str, *arguments: str, floor: tuple[str, ...] = ()
+) -> dict:
+    """The command of a server; floor: the arguments of the one in C."""
+    if variant == FLOOR:
+        tie = functools.partial(machine.pin_and_tie, setup.server_core)
+        return {"args": [native.floor(), *floor], "preexec_fn": tie}
+    return python(setup.server_core, variant, malloc, SERVERS / program, *arguments)
+
+
 def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """Echo server under test, over TCP; busy: beside a thread that spins."""
     arguments = ["--style", row.style] + (["--spinning-thread"] if row.kind == "busy" else [])
-    if variant == FLOOR:
-        command = {"args": [native.floor()], "preexec_fn": lambda: machine.pin_and_tie(setup.server_core)}
-    else:
-        command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", *arguments)
+    command = _server(setup, variant, malloc, "echo.py", *arguments)
     metrics, last = under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)
     if row.kind == "busy":  # the spinning thread's time counts too
         del metrics["cpu_us"]
@@ -79,14 +90,15 @@ def echo(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool
 
 def sock(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """Echo server made of sock_* calls."""
-    command = python(setup.server_core, variant, malloc, SERVERS / "sock_echo.py")
+    command = _server(setup, variant, malloc, "sock_echo.py")
     return under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)[0]
 
 
 def unix(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """Echo server on a unix socket."""
     with tempfile.TemporaryDirectory() as folder:
-        command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", "--path", f"{folder}/echo")
+        path = f"{folder}/echo"
+        command = _server(setup, variant, malloc, "echo.py", "--path", path, floor=(path,))
         return under_load(setup, command, count_syscalls, "echo", conns=row.conns, size=row.size_bytes)[0]
 
 
@@ -141,7 +153,11 @@ def micro(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics
 
 def process(_: Setup, row: Row, variant: str, malloc: str, __: bool) -> Metrics:
     """Child processes. On all cores: they would otherwise take the loop's from it."""
-    command = python(None, variant, malloc, SERVERS / "processes.py", row.name)
+    if variant == FLOOR:
+        path = shutil.which(PROCESSES[row.name]) or ""
+        command = {"args": [native.floor(native.FLOOR_PROCESS), row.name, path, FLOOR_COUNT]}
+    else:
+        command = python(None, variant, malloc, SERVERS / "processes.py", row.name)
     got = run_once(native.GRACE_S, **command)
     return {name: got[name] for name in ("per_second", "cpu_us", "p50_us", "p99_us")}
 

@@ -14,6 +14,7 @@ import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = ROOT / ".work" / "bench-load"
+FLOOR_PROCESS = "floor_process"
 # Beyond the time that a run asks for: connecting, draining, a slow machine.
 GRACE_S = 90
 
@@ -41,20 +42,26 @@ def binary() -> str:
 
 
 @functools.cache
-def floor() -> str | None:
-    """Build floor.c; None, and a word why, where it can't be built or can't run."""
-    path = BINARY.with_name("bench-floor")
+def floor(name: str = "floor") -> str:
+    """Build the program in C."""
+    path = BINARY.with_name(f"bench-{name}")
     path.parent.mkdir(exist_ok=True)
-    source = Path(__file__).with_name("floor.c")
+    source = Path(__file__).with_name(f"{name}.c")
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(path), str(source)], check=True)
+    return str(path)
+
+
+def floor_runs() -> bool:
+    """Whether the programs in C can be built and run here; if not, a word why."""
     try:
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(path), str(source)], check=True)
-        with subprocess.Popen([str(path)], stdout=subprocess.PIPE, text=True) as server:
+        floor(FLOOR_PROCESS)
+        with subprocess.Popen([floor()], stdout=subprocess.PIPE, text=True) as server:
             said = server.stdout.readline() if server.stdout else ""
             server.terminate()
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"bench: no C floor: {error}", file=sys.stderr)
-        return None
-    return str(path) if said else None
+        return False
+    return bool(said)
 
 
 def address(said: str) -> str:

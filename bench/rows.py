@@ -11,10 +11,11 @@ SIZES_BYTES = {"64B": 64, "1K": 1024, "16K": 16 * 1024, "100K": 100 * 1024}
 CONNS = (1, 10, 100, 1000, 5000)
 STYLES = ("protocol", "buffered", "streams")
 MICROS = ("call_soon", "timers", "threadsafe", "sleep0")
-PROCESSES = ("spawn", "pipes")
+# As in servers/processes.py.
+PROCESSES = {"spawn": "true", "pipes": "cat"}
 WEB_CONNS = 100
 SPIN, SQPOLL = "kloop+spin", "kloop+sqpoll"
-# bench/floor.c: what is left of an echo server when the loop, Python and Go are taken away.
+# bench/floor.c, bench/floor_process.c: what is left when the loop, Python and Go are taken away.
 FLOOR = "C floor"
 
 
@@ -152,15 +153,15 @@ def full_rows() -> list[Row]:
 def _others() -> list[Row]:
     small, medium = SIZES_BYTES["1K"], SIZES_BYTES["16K"]
     return [
-        Row("sock", size_bytes=small, conns=10),
-        Row("unix", size_bytes=small, conns=10),
+        Row("sock", size_bytes=small, conns=10, extra=(FLOOR,)),
+        Row("unix", size_bytes=small, conns=10, extra=(FLOOR,)),
         Row("udp", size_bytes=small, conns=10),
         Row("udp", size_bytes=small, conns=100),
         # asyncio's large receive buffers cost a system call each with glibc's default thresholds.
         Row("tls", size_bytes=small, conns=10, mallocs=("default", "tuned")),
         Row("tls", size_bytes=medium, conns=10, mallocs=("default", "tuned")),
         *(Row("web", name=app, conns=WEB_CONNS) for app in APPS),
-        *(Row("process", name=name) for name in PROCESSES),
+        *(Row("process", name=name, extra=(FLOOR,)) for name in PROCESSES),
         Row("client", size_bytes=small, conns=10),
         Row("client", size_bytes=small, conns=100),
         Row("busy", size_bytes=small, conns=10),
