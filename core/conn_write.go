@@ -105,7 +105,7 @@ func (c *Conn) cancelSend() {
 // shutdownWrite needs no operation in the ring: shutdown(2) does not block.
 func (c *Conn) shutdownWrite() {
 	c.shutdown = true
-	err := syscall.Shutdown(c.fd, syscall.SHUT_WR)
+	err := c.engine.calls.shutdownWrite(c.fd)
 	// ENOTCONN: the peer has reset the connection; receiving tells that.
 	if errno, ok := err.(syscall.Errno); ok && errno != syscall.ENOTCONN {
 		c.fail("write", errno)

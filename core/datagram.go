@@ -246,7 +246,7 @@ func (d *Datagram) finish() {
 	d.engine.slots.remove(d.id)
 	d.engine.stats.Conns--
 	if d.ownsFD {
-		closeFD(d.fd)
+		d.engine.calls.close(d.fd)
 	}
 	d.handler.DatagramClosed(d)
 }

@@ -108,9 +108,7 @@ func (c *Conn) awaitsWriter() bool {
 	if c.kind != PipeReader || c.begun || c.pollFirst {
 		return false
 	}
-	polled := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(polled, 0)
-	return err == nil && n == 0
+	return c.engine.calls.unreadable(c.fd)
 }
 
 // sendToken is that of the send, or poll in its place, that is under way.

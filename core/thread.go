@@ -135,7 +135,7 @@ func (e *Engine) Attach() error {
 		return false
 	})
 	e.forgetOperations()
-	e.waker.drain()
+	e.calls.drain(e.waker.fd)
 	e.armWaker()
 	return nil
 }
@@ -208,7 +208,7 @@ func (e *Engine) Close() error {
 	e.cancelAll()
 	e.finishAll()
 	e.closed = true
-	closeFD(e.waker.fd)
+	e.calls.close(e.waker.fd)
 	if err == nil {
 		err = attached
 	}
