@@ -102,7 +102,8 @@ type Driver interface {
 	// (negative: for ever; 0: not at all) until there is something to reap.
 	// It answers EINTR when a signal ended the wait; a timeout is no error.
 	Wait(timeoutNS int64) error
-	// Reap moves completions to dst and answers how many. It never waits.
+	// Reap moves completions to dst and answers how many: fewer than dst has room for
+	// only if there are no more. It never waits.
 	Reap(dst []Completion) int
 	// Ready says whether a Wait that does not wait, or Reap, would find something.
 	Ready() bool
