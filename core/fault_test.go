@@ -15,6 +15,8 @@ type scripted struct {
 	waits    []error // answers of the next waits
 	sends    []error // answers of the next SendDatagramNow; then EAGAIN
 	refused  error   // answer of PrepareDatagrams
+	alone    error   // answer of Attach
+	takes    int     // answer of SendNow; 0: EAGAIN
 	silent   bool
 	settled  bool
 	moved    bool  // answer of the next Attach
@@ -52,7 +54,7 @@ func (d *scripted) Recycle(id BufferID) { d.recycled = append(d.recycled, id) }
 func (d *scripted) Attach() (bool, error) {
 	moved := d.moved
 	d.moved = false
-	return moved, nil
+	return moved, d.alone
 }
 func (d *scripted) Stats() DriverStats       { return DriverStats{} }
 func (d *scripted) Close() error             { return nil }
@@ -67,6 +69,9 @@ func (d *scripted) SendDatagramNow(_ int, p, _ []byte) error {
 	return err
 }
 func (d *scripted) SendNow(int, [][]byte) (int, error) {
+	if d.takes > 0 {
+		return d.takes, nil
+	}
 	return 0, syscall.EAGAIN
 }
 func (d *scripted) WriteNow(int, [][]byte) (int, error) {
@@ -270,6 +275,31 @@ func TestShortQuickSendGoesOnPolled(t *testing.T) {
 				t.Errorf("released %v", w.released)
 			}
 		})
+	}
+}
+
+func TestSendNowEndsABacklog(t *testing.T) {
+	w, d, c, r := script(t)
+	w.write(c, []byte("one"))
+	w.e.Flush()
+	d.sent(c, 1)
+	w.poll(0)
+	w.poll(0) // the polled send
+	d.sent(c, 1)
+	w.poll(0)
+	d.takes = 1
+	if left, errno := c.SendNow(); left != 0 || errno != 0 {
+		t.Fatalf("%d bytes left, %v", left, errno)
+	}
+	d.take(OpSend)
+	w.write(c, []byte("two"))
+	w.e.Flush()
+	if sends := d.take(OpSend); len(sends) != 1 || !sends[0].Quick {
+		t.Errorf("sends: %v", sends)
+	}
+	w.poll(0)
+	if !slices.Equal(r.backlog, []int{2, 1}) || w.released[2] != 1 {
+		t.Errorf("backlog %v, released %v", r.backlog, w.released)
 	}
 }
 
