@@ -418,6 +418,24 @@ func TestASendThatWentWithItsRingEndsTheConnection(t *testing.T) {
 	}
 }
 
+func TestListenerIsArmedAgainAfterLeave(t *testing.T) {
+	w, d, _, _ := script(t)
+	a := &acceptor{t: t}
+	l, err := w.e.Listen(-1, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	d.take(OpAccept)
+	d.done = append(d.done, Completion{Token: l.token(), Res: 1000})
+	w.e.Leave()
+	w.poll(0)
+	w.poll(0)
+	if got := d.take(OpAccept); len(got) != 1 || !slices.Equal(a.fds, []int{1000}) {
+		t.Errorf("%d accepts armed, accepted %v", len(got), a.fds)
+	}
+}
+
 func TestLimitedReapLeavesTheRest(t *testing.T) {
 	w, d, c, r := script(t)
 	for range 10 {

@@ -104,7 +104,10 @@ func (e *Engine) takeEffects() {
 				e.complete(done)
 				return true
 			}
-			object.armed = object.armed && done.More
+			if !done.More {
+				object.armed = false
+				object.queueArm()
+			}
 			done.More = true
 		}
 		return false
