@@ -88,8 +88,8 @@ type Completion struct {
 
 // Driver is the one interface between the engine and the kernel.
 //
-// All methods are for the engine's thread, except Wake, and Attach and Close,
-// which are for any thread while no other uses the driver.
+// All methods are for the engine's thread, except Attach and Close, and Reap and
+// Recycle before Close, which are for any thread while no other uses the driver.
 type Driver interface {
 	// Name is "io_uring", "epoll" or the like.
 	Name() string

@@ -115,10 +115,7 @@ func (e *Engine) cancel(target, answer Token) {
 // invalid. Handlers may be called: with the end of connections that need nothing
 // more from the kernel.
 func (e *Engine) Flush() {
-	for _, id := range e.held {
-		e.driver.Recycle(id)
-	}
-	e.held = e.held[:0]
+	e.recycleHeld()
 	e.flushRearm()
 	// Handlers may add to the list while it is walked; what they add is for the
 	// next flush, which keeps this one bounded.
@@ -133,6 +130,14 @@ func (e *Engine) Flush() {
 	e.dirty = e.dirty[:rest]
 	e.driver.Flush()
 	e.unflushed = false
+}
+
+// recycleHeld gives back the buffers that handlers have looked at.
+func (e *Engine) recycleHeld() {
+	for _, id := range e.held {
+		e.driver.Recycle(id)
+	}
+	e.held = e.held[:0]
 }
 
 func (e *Engine) flushRearm() {
@@ -227,7 +232,7 @@ func (e *Engine) complete(done *Completion) {
 }
 
 // stale disposes of an answer to an object that is gone. Only completions that
-// outlived their ring (Attach) get here.
+// outlived their ring (Attach) or their engine get here.
 func (e *Engine) stale(done *Completion, kind OpKind) {
 	if kind == OpAccept && done.Res >= 0 {
 		e.calls.close(int(done.Res))

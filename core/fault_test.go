@@ -5,6 +5,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // scripted is a Driver without a kernel: the test says what completes, and how.
@@ -433,6 +435,43 @@ func TestListenerIsArmedAgainAfterLeave(t *testing.T) {
 	w.poll(0)
 	if got := d.take(OpAccept); len(got) != 1 || !slices.Equal(a.fds, []int{1000}) {
 		t.Errorf("%d accepts armed, accepted %v", len(got), a.fds)
+	}
+}
+
+func TestCloseGivesBackTheLastBuffers(t *testing.T) {
+	w, d, c, r := script(t)
+	d.data(c, "late", true)
+	d.finish(c.receiveToken)
+	d.finish(makeToken(opWake, 0))
+	if err := w.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !r.closed || len(d.recycled) != 1 {
+		t.Errorf("closed %v, %d buffers given back", r.closed, len(d.recycled))
+	}
+}
+
+func TestCloseInAThreadThatGetsNoRing(t *testing.T) {
+	w, d, c, r := script(t)
+	l, err := w.e.Listen(-1, &acceptor{t: t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.data(c, "late", true)
+	d.done = append(d.done, Completion{Token: l.token(), Res: int32(accepted), More: true})
+	d.alone = syscall.ENOMEM
+	if err := w.e.Close(); err != syscall.ENOMEM {
+		t.Errorf("Close answers %v", err)
+	}
+	if !r.closed || len(d.recycled) != 1 {
+		t.Errorf("closed %v, %d buffers given back", r.closed, len(d.recycled))
+	}
+	if err := unix.Close(accepted); err != unix.EBADF {
+		t.Errorf("a socket that was accepted is left open: close(2) answers %v", err)
 	}
 }
 

@@ -205,6 +205,8 @@ func (e *Engine) Close() error {
 			e.Reap(len(e.ready.items))
 		}
 	}
+	e.discardReady()
+	e.recycleHeld()
 	err := e.driver.Close()
 	// Only if the kernel did not answer is anything left here.
 	e.forgetOperations()
@@ -216,6 +218,19 @@ func (e *Engine) Close() error {
 		err = attached
 	}
 	return err
+}
+
+// discardReady drops the completions that nobody will handle: without a ring for the
+// closing thread there may be some.
+func (e *Engine) discardReady() {
+	e.ready.fillAll(e.driver)
+	for e.ready.len() > 0 {
+		done := e.ready.next()
+		if done.Buffer != 0 {
+			e.held = append(e.held, done.Buffer)
+		}
+		e.stale(done, done.Token.kind())
+	}
 }
 
 func (e *Engine) anythingLeft() bool { return e.slots.live > 0 || e.waker.armed }
