@@ -24,8 +24,8 @@ type systemCalls interface {
 	// connectOutcome tells how a connect(2) ended that went on by itself: ENOTCONN says
 	// that it never began.
 	connectOutcome(fd int) error
-	// unreadable says that poll(2) finds nothing on a reader: no bytes and no end.
-	unreadable(fd int) bool
+	// ended says that poll(2) finds the end of a pipe's writers, and no bytes before it.
+	ended(fd int) bool
 	// scout makes a Unix datagram socket connected to addr; fd -1: there is none.
 	scout(addr []byte) (fd int)
 }
@@ -67,10 +67,10 @@ func (linux) connectOutcome(fd int) error {
 	return err
 }
 
-func (linux) unreadable(fd int) bool {
+func (linux) ended(fd int) bool {
 	polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(polled, 0)
-	return err == nil && n == 0
+	_, err := unix.Poll(polled, 0)
+	return err != nil || polled[0].Revents != 0 && polled[0].Revents&unix.POLLIN == 0
 }
 
 func (linux) scout(addr []byte) (fd int) {

@@ -120,6 +120,50 @@ func TestFIFOAwaitsItsFirstWriter(t *testing.T) {
 	})
 }
 
+// TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen: the end was before the beginning.
+func TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen(t *testing.T) {
+	w, d, _, _ := script(t)
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(fd)
+	r := &recorder{t: t, keep: true}
+	c, err := w.e.AdoptPipe(fd, PipeReader, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := Completion{Token: makeToken(OpReceive, c.id)}
+	for range 2 { // the second as if the thread had changed meanwhile
+		d.done = append(d.done, end)
+		w.poll(0)
+		if r.eof {
+			t.Fatal("an end before a beginning")
+		}
+	}
+	writer, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, writer, []byte("x"))
+	d.done = append(d.done, end)
+	if w.poll(0); r.eof {
+		t.Fatal("an end with bytes to read")
+	}
+	if _, err := unix.Read(fd, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	closeFD(writer)
+	d.done = append(d.done, end)
+	if w.poll(0); !r.eof {
+		t.Error("no end")
+	}
+}
+
 func TestPausedPipeIsNotRead(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.pipeEnd(PipeReader)
