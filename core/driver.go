@@ -100,7 +100,8 @@ type Driver interface {
 	Flush()
 	// Wait hands over what is queued and waits up to timeoutNS nanoseconds
 	// (negative: for ever; 0: not at all) until there is something to reap.
-	// It answers EINTR when a signal ended the wait; a timeout is no error.
+	// It answers EINTR when a signal ended the wait, EAGAIN or EBUSY when the kernel has no
+	// memory now or wants completions to be taken first; a timeout is no error.
 	Wait(timeoutNS int64) error
 	// Reap moves completions to dst and answers how many: fewer than dst has room for
 	// only if there are no more. It never waits.

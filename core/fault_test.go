@@ -377,6 +377,17 @@ func TestASignalEndsAPollAndLosesNothing(t *testing.T) {
 	}
 }
 
+func TestAWaitThatTheKernelRefusesForNowIsNoError(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.EBUSY} {
+		w, d, c, r := script(t)
+		d.waits = []error{errno}
+		d.data(c, "x", true)
+		if err := w.e.Poll(0); err != nil || r.got.String() != "x" {
+			t.Errorf("%v: Poll answers %v, got %q", errno, err, r.got.String())
+		}
+	}
+}
+
 func TestABrokenDriverIsAnError(t *testing.T) {
 	w, d, _, _ := script(t)
 	d.waits = []error{syscall.EBADF}
