@@ -486,6 +486,28 @@ func TestCloseInAThreadThatGetsNoRing(t *testing.T) {
 	}
 }
 
+func TestCompletionsThatComeWhileOthersAreLookedThrough(t *testing.T) {
+	var q completionQueue
+	d := &scripted{}
+	for range reapBatch + 1 {
+		d.done = append(d.done, Completion{Token: makeToken(OpPoll, 1)})
+	}
+	if n := q.fill(d, reapBatch); n != reapBatch {
+		t.Fatalf("%d completions", n)
+	}
+	seen := 0
+	look := func(*Completion) bool {
+		q.fillAll(d) // as a handler does that closes a listener
+		seen++
+		return true
+	}
+	q.each(look)
+	q.each(look)
+	if seen != reapBatch+1 {
+		t.Errorf("%d of %d completions are seen once", seen, reapBatch+1)
+	}
+}
+
 func TestLimitedReapLeavesTheRest(t *testing.T) {
 	w, d, c, r := script(t)
 	for range 10 {
