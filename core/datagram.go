@@ -251,7 +251,7 @@ func (d *Datagram) finish() {
 	d.handler.DatagramClosed(d)
 }
 
-// forgetOperations is Engine's, for one endpoint.
+// forgetOperations is Engine.forgetWaiting, for one endpoint.
 func (d *Datagram) forgetOperations() {
 	d.receive, d.polling = receiveIdle, false
 	d.dropScout()

@@ -23,6 +23,7 @@ type scripted struct {
 	settled  bool
 	moved    bool  // answer of the next Attach
 	writes   error // answer of WriteNow
+	syncs    int   // SyncCancel calls
 	nextFree BufferID
 }
 
@@ -60,7 +61,7 @@ func (d *scripted) Attach() (bool, error) {
 }
 func (d *scripted) Stats() DriverStats       { return DriverStats{} }
 func (d *scripted) Close() error             { return nil }
-func (d *scripted) SyncCancel(t Token) error { d.finish(t); return nil }
+func (d *scripted) SyncCancel(t Token) error { d.syncs++; d.finish(t); return nil }
 func (d *scripted) PrepareDatagrams() error  { return d.refused }
 func (d *scripted) SendDatagramNow(_ int, p, _ []byte) error {
 	if len(d.sends) == 0 {
@@ -428,6 +429,51 @@ func TestASendThatWentWithItsRingEndsTheConnection(t *testing.T) {
 	w.poll(0)
 	if !r.closed || r.err == nil || r.err.Op != "write" || w.released[1] != 1 {
 		t.Errorf("closed %v with %v, released %v", r.closed, r.err, w.released)
+	}
+}
+
+// closingOutcomes closes a listener when an operation is done.
+type closingOutcomes struct {
+	l       *Listener
+	results []int
+}
+
+func (c *closingOutcomes) Done(_ *Operation, result int, _ []byte) {
+	c.results = append(c.results, result)
+	c.l.Close()
+}
+
+func TestListenerClosedByAHandlerWhenTheThreadChanges(t *testing.T) {
+	for name, answered := range map[string]bool{"the send is done": true, "the send is lost": false} {
+		t.Run(name, func(t *testing.T) {
+			w, d, _, _ := script(t)
+			l, err := w.e.Listen(-1, &acceptor{t: t})
+			if err != nil {
+				t.Fatal(err)
+			}
+			closing := &closingOutcomes{l: l}
+			o, err := w.e.Start(OperationSpec{Kind: OpSendAll, FD: -1, Buffer: []byte("x")}, 0, closing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.poll(0)
+			want := -int(errUnknownProgress)
+			if answered {
+				want = 1
+				d.done = append(d.done, Completion{Token: o.token(), Res: 1})
+			}
+			d.moved = true
+			if err := w.e.Attach(); err != nil {
+				t.Fatal(err)
+			}
+			if d.syncs != 0 {
+				t.Error("an accept is cancelled that is gone")
+			}
+			w.poll(0)
+			if !slices.Equal(closing.results, []int{want}) || w.e.Stats().Listeners != 0 {
+				t.Errorf("results %v, %d listeners", closing.results, w.e.Stats().Listeners)
+			}
+		})
 	}
 }
 

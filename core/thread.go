@@ -131,29 +131,27 @@ func (e *Engine) Attach() error {
 	}
 	e.ready.fillAll(e.driver)
 	e.ready.each(func(done *Completion) bool { return done.Token.kind() == opWake })
+	// Before a handler is called, which may close what waits: Listener.Close would wait
+	// for an answer that nobody gives.
+	e.forgetWaiting()
 	e.takeEffects()
 	// What is left tells of operations that are gone: it changes no state.
 	e.ready.each(func(done *Completion) bool {
 		done.More = true
 		return false
 	})
-	e.forgetOperations()
+	e.forgetEffects()
 	e.calls.drain(e.waker.fd)
 	e.armWaker()
 	return nil
 }
 
-// forgetOperations makes the engine's state that of a driver with no operation
-// under way.
-func (e *Engine) forgetOperations() {
-	clear(e.flying)
-	e.flying = e.flying[:0]
-	e.urgent = false
+// forgetWaiting makes the engine's state that of a driver with nothing under way that only
+// waits: accepts, watches, datagrams and the waker.
+func (e *Engine) forgetWaiting() {
 	e.waker.armed = false
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {
-		case *Conn:
-			object.forgetOperations()
 		case *Datagram:
 			object.forgetOperations()
 		case *Listener:
@@ -162,6 +160,20 @@ func (e *Engine) forgetOperations() {
 		case *Watch:
 			object.armed = false
 			object.queueArm()
+		}
+	}
+}
+
+// forgetEffects is forgetWaiting for all else, once takeEffects has looked at what is
+// known of it. It calls no handler.
+func (e *Engine) forgetEffects() {
+	clear(e.flying)
+	e.flying = e.flying[:0]
+	e.urgent = false
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			object.forgetOperations()
 		case *Connect:
 			object.started = object.started || object.armed
 			object.armed = false
@@ -172,7 +184,7 @@ func (e *Engine) forgetOperations() {
 	}
 }
 
-// forgetOperations is Engine's, for one connection.
+// forgetOperations is Engine.forgetEffects, for one connection.
 func (c *Conn) forgetOperations() {
 	c.receive = receiveIdle
 	if c.kind.byWriting() {
@@ -209,7 +221,8 @@ func (e *Engine) Close() error {
 	e.recycleHeld()
 	err := e.driver.Close()
 	// Only if the kernel did not answer is anything left here.
-	e.forgetOperations()
+	e.forgetWaiting()
+	e.forgetEffects()
 	e.cancelAll()
 	e.finishAll()
 	e.closed = true
