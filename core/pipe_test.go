@@ -476,6 +476,23 @@ func TestReadThatDoesNotWaitIsPolledFor(t *testing.T) {
 	}
 }
 
+func TestAbortedWriterEndsThoughItsThreadHas(t *testing.T) {
+	w, d, c, r := scriptPipe(t, PipeWriter)
+	d.writes = syscall.EAGAIN
+	w.write(c, []byte("never"))
+	w.poll(0)
+	w.poll(0) // the poll for room
+	c.Abort()
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	if !r.closed || w.released[1] != 1 {
+		t.Errorf("closed %v, released %v", r.closed, w.released)
+	}
+}
+
 func TestPollsThatFail(t *testing.T) {
 	w, d, c, r := scriptPipe(t, DeviceReader)
 	d.take(OpPoll)

@@ -189,6 +189,9 @@ func (c *Conn) forgetOperations() {
 	c.receive = receiveIdle
 	if c.kind.byWriting() {
 		c.sending = sendIdle // which was a poll
+		if c.closing == closeAborting {
+			c.dropQueue()
+		}
 	}
 	if c.sending != sendIdle {
 		// Without Leave nobody knows what the kernel took. Going on could lose or
