@@ -417,6 +417,26 @@ func TestCompletionsOfAnOldRingChangeNoStateOfTheNew(t *testing.T) {
 	}
 }
 
+func TestAnEndInAnOldRingIsMetAgain(t *testing.T) {
+	w, d, c, r := script(t)
+	end := Completion{Token: c.receiveToken}
+	d.done = append(d.done, end)
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	if got := d.take(OpReceive); len(got) != 1 || r.eof {
+		t.Fatalf("%d receives armed, end %v", len(got), r.eof)
+	}
+	d.data(c, "of a FIFO's first writer", true)
+	d.done = append(d.done, end)
+	w.poll(0)
+	if !r.eof || r.got.String() != "of a FIFO's first writer" {
+		t.Errorf("end %v, got %q", r.eof, r.got.String())
+	}
+}
+
 func TestASendThatWentWithItsRingEndsTheConnection(t *testing.T) {
 	w, d, c, r := script(t)
 	w.write(c, []byte("who knows"))
