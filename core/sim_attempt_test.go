@@ -74,7 +74,7 @@ func (d *simDriver) give(f *file, parts [][]byte, waits bool) (int, syscall.Errn
 	case !waits && d.k.fault(d.faults.again):
 		return 0, syscall.EAGAIN
 	}
-	if errno, _ := d.k.errorOf(f, true); errno != 0 {
+	if errno := d.k.errorOf(f, true); errno != 0 {
 		return 0, errno
 	}
 	total := lengthOf(parts)
@@ -151,7 +151,7 @@ func (d *simDriver) attemptReceive(op *simOp) bool {
 		d.post(op, Completion{Res: -int32(syscall.EAGAIN)}, false)
 		return false
 	}
-	if errno, _ := d.k.errorOf(f, false); errno != 0 {
+	if errno := d.k.errorOf(f, false); errno != 0 {
 		d.fail(op, errno)
 		return false
 	}

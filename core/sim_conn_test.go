@@ -196,7 +196,7 @@ func (p *simConn) submitted(op *Op) {
 	switch op.Token.kind() {
 	case OpReceive, opReadable:
 		if p.paused || p.closed || p.aborted || p.eof || p.ended {
-			violate("fd %d is received from though nobody wants it: %+v", p.f.fd, *p)
+			violate("fd %d is received from though nobody wants it", p.f.fd)
 		}
 	case OpSend, opWritable:
 		if p.aborted || p.ended {
@@ -248,7 +248,7 @@ func (p *simConn) ReceivedEOF(c *Conn) bool {
 	}
 	switch {
 	case p.reads() && (!p.f.in.ended || p.got < p.f.in.taken):
-		violate("fd %d: an end that is none: %+v got %d", p.f.fd, p.f.in, p.got)
+		violate("fd %d: an end that is none: %d bytes of %d, ended %v", p.f.fd, p.got, p.f.in.taken, p.f.in.ended)
 	case !p.reads() && !p.f.in.ended && !p.f.broken:
 		violate("fd %d: the end of a reader that goes on", p.f.fd)
 	}
@@ -309,7 +309,7 @@ func (p *simConn) check() {
 	room := f.out.room() > 0 && (f.kind != pipeWriteFile || f.out.room() >= pipeAtomicBytes)
 	switch {
 	case p.c.closing == closeAborting:
-		violate("fd %d: it is to end, and the engine sleeps: %+v", f.fd, *p)
+		violate("fd %d: it is to end, and the engine sleeps", f.fd)
 	case reading && p.reads() && (f.in.left() > 0 || f.in.ended || f.errno != 0):
 		violate("fd %d: there is something to receive, and the engine sleeps", f.fd)
 	case reading && p.kind == SocketWriter && f.in.ended, reading && p.kind == PipeWriter && f.broken:

@@ -185,11 +185,14 @@ func (d *simDriver) Wait(timeoutNS int64) error {
 		deadline = d.k.now() + time.Duration(timeoutNS)
 	}
 	time.Sleep(time.Duration(d.k.between(1, enterMost)))
+	if err := d.k.waitError(); err != nil {
+		return err // before anything
+	}
 	d.handOver()
 	d.k.runDue()
 	d.progress()
-	if d.k.fault(d.faults.waitAgain) {
-		return syscall.EINTR
+	if err := d.k.waitError(); err != nil {
+		return err
 	}
 	if timeoutNS == 0 || len(d.results) > 0 {
 		return nil

@@ -22,7 +22,7 @@ type faults struct {
 	late      float64 // a completion comes after others of later operations
 	reorder   float64 // completions are found in another order than they came
 	cancel    float64 // a cancel that takes its time, or finds its target busy
-	waitAgain float64 // a wait ends with EINTR
+	waitAgain float64 // a wait ends with EINTR, EAGAIN or EBUSY
 	overslept float64 // a wait ends late
 	attach    float64 // there is no memory for another thread's ring
 
@@ -52,20 +52,29 @@ func randomFaults(random *rand.Rand) faults {
 	}
 }
 
-// errorOf draws an error of a receive or send which the engine has to retry (0: none) or
-// to report (fatal). The kernel's state changes with ECONNRESET and EPIPE.
-func (k *kernel) errorOf(f *file, sends bool) (errno syscall.Errno, fatal bool) {
+// waitErrors are those of a wait that ask for another.
+var waitErrors = [...]syscall.Errno{syscall.EINTR, syscall.EINTR, syscall.EAGAIN, syscall.EBUSY}
+
+func (k *kernel) waitError() error {
+	if k.fault(k.faults.waitAgain) {
+		return waitErrors[k.random.IntN(len(waitErrors))]
+	}
+	return nil
+}
+
+// errorOf draws an error of a receive or send, or 0. With ECONNRESET and EPIPE the peer is gone.
+func (k *kernel) errorOf(f *file, sends bool) syscall.Errno {
 	switch {
 	case k.fault(k.faults.signal):
-		return syscall.EINTR, false
+		return syscall.EINTR
 	case k.fault(k.faults.noMemory):
-		return syscall.ENOMEM, true
+		return syscall.ENOMEM
 	case k.fault(k.faults.reset) && f.kind == streamFile:
 		f.reset(0)
 		if sends && k.chance(0.5) {
-			return syscall.EPIPE, true
+			return syscall.EPIPE
 		}
-		return syscall.ECONNRESET, true
+		return syscall.ECONNRESET
 	}
-	return 0, false
+	return 0
 }

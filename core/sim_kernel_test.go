@@ -37,6 +37,11 @@ const (
 	flagFile  // is ready when it is told to be
 )
 
+var fileNames = [...]string{
+	streamFile: "stream", pipeReadFile: "pipe", pipeWriteFile: "pipe", deviceFile: "device", datagramFile: "datagrams",
+	scoutFile: "scout", listenerFile: "listener", eventFile: "eventfd", flagFile: "flag",
+}
+
 // flow is one direction of a stream. What it carries follows from key and offset.
 type flow struct {
 	key      int

@@ -67,7 +67,7 @@ func (p *simWatch) Unwatched(_ *Watch, errno syscall.Errno) {
 // check implements actor.
 func (p *simWatch) check() {
 	if p.cancelled || p.f.ready&(p.events|alwaysPolled) != 0 {
-		violate("fd %d: a watch has something to tell, and the engine sleeps: %+v", p.f.fd, *p)
+		violate("fd %d: a watch has something to tell, and the engine sleeps", p.f.fd)
 	}
 }
 
@@ -235,7 +235,7 @@ func (p *simConnect) Connected(_ *Connect, err error) {
 // check implements actor.
 func (p *simConnect) check() {
 	if p.cancelled || p.f.connect != connectUnderWay {
-		violate("fd %d: a connect is over, and the engine sleeps: %+v", p.f.fd, *p)
+		violate("fd %d: a connect is over, and the engine sleeps", p.f.fd)
 	}
 }
 

@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"syscall"
 	"time"
@@ -34,6 +35,8 @@ type base struct {
 	s *simulation
 	f *file
 }
+
+func (b base) String() string { return fmt.Sprintf("%s fd %d", fileNames[b.f.kind], b.f.fd) }
 
 func (base) submitted(*Op)                         {}
 func (base) sent(bool, int, int, syscall.Errno)    {}
@@ -124,7 +127,7 @@ func (s *simulation) step() {
 		s.e.Wake()
 	case n < 60:
 		s.d.cancelSome()
-	case n < 62:
+	case n < 63:
 		s.changeThread()
 	case n < 72:
 		s.hostPoll()
@@ -173,7 +176,7 @@ func (s *simulation) poll(timeoutNS int64) {
 	s.polling, s.blocked = true, false
 	err := s.e.Poll(timeoutNS)
 	s.polling = false
-	if err != nil && !errors.Is(err, syscall.EINTR) {
+	if err != nil && err != syscall.EINTR {
 		violate("Poll: %v", err)
 	}
 	s.checkTimers()
@@ -183,8 +186,10 @@ func (s *simulation) poll(timeoutNS int64) {
 func (s *simulation) hostPoll() {
 	s.checkSeen()
 	s.e.Flush()
-	if err := s.d.Wait(0); err != nil && !isRetry(err) {
-		violate("Wait: %v", err)
+	if s.k.chance(0.7) {
+		if err := s.d.Wait(0); err != nil && !isRetry(err) {
+			violate("Wait: %v", err)
+		}
 	}
 	s.e.Reap(s.k.between(1, reapMost))
 	if s.d.Settled() && s.e.ready.len() == 0 && s.e.Unsettled() {
@@ -258,11 +263,17 @@ func (s *simulation) changeThread() {
 	if left {
 		s.e.Leave()
 		s.checkLeft()
-		if s.k.chance(0.3) {
+		if s.k.chance(0.5) {
 			return // and go on in this thread
 		}
 	}
 	s.lost = s.lost || !left
+	if !left && s.k.chance(0.5) {
+		s.e.Flush() // the thread ends between wait and Reap
+		if err := s.d.Wait(0); err != nil && !isRetry(err) {
+			violate("Wait: %v", err)
+		}
+	}
 	s.d.current++
 	for range attachTries {
 		if s.e.Attach() == nil {
@@ -325,7 +336,7 @@ func (s *simulation) endAll() {
 	for _, p := range s.actors {
 		p.end() // operations are closed when nothing of them is under way
 		if !p.over() {
-			violate("never ends: %T %+v", p, p)
+			violate("never ends: %v", p)
 		}
 	}
 }
@@ -349,7 +360,7 @@ func (s *simulation) closeEngine() {
 func (s *simulation) checkEnd() {
 	for _, p := range s.actors {
 		if p.end(); !p.over() {
-			violate("left over by Close: %T %+v", p, p)
+			violate("left over by Close: %v", p)
 		}
 	}
 	st := s.e.Stats()
@@ -361,7 +372,7 @@ func (s *simulation) checkEnd() {
 	}
 	for _, f := range s.k.files {
 		if f != nil {
-			violate("fd %d is left open: %+v", f.fd, f)
+			violate("fd %d is left open", f.fd)
 		}
 	}
 }

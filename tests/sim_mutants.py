@@ -22,7 +22,7 @@ from pathlib import Path
 
 CORE = Path(__file__).resolve().parent.parent / "core"
 SEEDS = 1000
-RUN_LIMIT_S = 300
+RUN_LIMIT_S = 60
 FOUND = re.compile(r"^\s*seed (\d+): (.*)$", re.MULTILINE)
 
 
