@@ -18,7 +18,7 @@ export GOTOOLCHAIN := local
 PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check compat bench soak build setup lock clean
+.PHONY: help run test check compat bench soak sim sim-mutants build setup lock clean
 
 help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
@@ -27,6 +27,8 @@ help:
 	@echo "make compat  other projects' test suites on kloop, asyncio, uvloop and rloop: about an hour"
 	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
 	@echo "make soak    5 minutes of 1,000 connections with every byte verified"
+	@echo "make sim     the engine on a simulated kernel: SEEDS=10000 worlds, or SEED=n for one with its log"
+	@echo "make sim-mutants  plants faults in the engine, and requires that the simulation finds each"
 	@echo "make build   libkloop.so and kloop._core, into python/kloop"
 	@echo "make lock    resolve requirements/*.in anew"
 	@echo "make clean   remove everything that make made"
@@ -49,6 +51,18 @@ bench: build $(VENV)/.made-run $(VENV)/.made-bench
 
 soak: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/soak.py $(SOAK_ARGS)
+
+# See docs/testing.md. FIRST is the first seed.
+SEEDS ?= 10000
+FIRST ?= 0
+SEED ?=
+sim: $(VENV)/.made-go
+	$(GO) test -C core -count=1 -timeout=0 -run='^TestSimulation$$' $(if $(SEED),-v) -args \
+	  $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS) -sim.first=$(FIRST))
+
+# MUTANTS: parts of their names.
+sim-mutants: $(VENV)/.made-go
+	$(PY) tests/sim_mutants.py $(MUTANTS)
 
 # The build. go and setup.py know what is up to date.
 build: $(VENV)/.made-editable

@@ -42,8 +42,9 @@ func (q *completionQueue) fillAll(driver Driver) {
 // with, but for its buffer.
 func (q *completionQueue) each(f func(done *Completion) bool) {
 	for i := q.head; i < len(q.items); i++ {
-		if done := &q.items[i]; done.Token != 0 && f(done) {
-			done.Token = 0
+		// f may add completions, which moves them.
+		if q.items[i].Token != 0 && f(&q.items[i]) {
+			q.items[i].Token = 0
 		}
 	}
 }

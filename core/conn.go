@@ -195,7 +195,7 @@ func (c *Conn) finish() {
 	c.engine.slots.remove(c.id)
 	c.engine.stats.Conns--
 	if c.ownsFD {
-		closeFD(c.fd)
+		c.engine.calls.close(c.fd)
 	}
 	c.handler.Closed(c, c.failure)
 }

@@ -48,6 +48,9 @@ func (c *Conn) received(done *Completion) {
 		c.engine.stats.BytesReceived += uint64(done.Res)
 		c.handler.Received(c, done.Data)
 		c.rearmReceive(done)
+	case done.Res == 0 && done.More:
+		// Of a ring that is gone. If it is an end, the receive armed since meets it again;
+		// if a FIFO had no writer yet, that receive may have bytes by now.
 	case done.Res == 0 && c.awaitsWriter():
 		c.pollFirst = true
 		c.rearmReceive(done)

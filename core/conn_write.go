@@ -105,7 +105,7 @@ func (c *Conn) cancelSend() {
 // shutdownWrite needs no operation in the ring: shutdown(2) does not block.
 func (c *Conn) shutdownWrite() {
 	c.shutdown = true
-	err := syscall.Shutdown(c.fd, syscall.SHUT_WR)
+	err := c.engine.calls.shutdownWrite(c.fd)
 	// ENOTCONN: the peer has reset the connection; receiving tells that.
 	if errno, ok := err.(syscall.Errno); ok && errno != syscall.ENOTCONN {
 		c.fail("write", errno)
@@ -193,8 +193,9 @@ func (c *Conn) freePart(p part) {
 
 // SendNow sends what is queued at once, if no send is under way, and answers the
 // bytes that are queued still. If there are any, that is a backlog, of which
-// Backlog tells only the end and the progress towards it. The kernel's error is
-// answered at once; it ends the connection, and Closed tells it with the next poll.
+// Backlog tells only the end and the progress towards it; if there are none, a backlog
+// that was is over, and nothing else tells. The kernel's error is answered at once; it
+// ends the connection, and Closed tells it with the next poll.
 func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	if c.gone || c.closing == closeAborting {
 		return 0, 0
@@ -205,8 +206,8 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 			return 0, errno
 		}
 	}
-	if c.queue.bytes > 0 {
-		c.backlog = true
+	c.backlog = c.queue.bytes > 0
+	if c.backlog {
 		c.engine.markDirty(c)
 	}
 	return c.queue.bytes, 0

@@ -126,13 +126,7 @@ func (x *Connect) finished(done *Completion, kind OpKind) {
 
 // finishedAlone handles the end of a connect that went on without its operation.
 func (x *Connect) finishedAlone() {
-	value, err := unix.GetsockoptInt(x.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && value != 0 {
-		err = syscall.Errno(value)
-	}
-	if err == nil {
-		_, err = unix.Getpeername(x.fd)
-	}
+	err := x.engine.calls.connectOutcome(x.fd)
 	if err == unix.ENOTCONN {
 		// The operation went before the kernel had begun with it.
 		x.started = false

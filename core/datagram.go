@@ -246,12 +246,12 @@ func (d *Datagram) finish() {
 	d.engine.slots.remove(d.id)
 	d.engine.stats.Conns--
 	if d.ownsFD {
-		closeFD(d.fd)
+		d.engine.calls.close(d.fd)
 	}
 	d.handler.DatagramClosed(d)
 }
 
-// forgetOperations is Engine's, for one endpoint.
+// forgetOperations is Engine.forgetWaiting, for one endpoint.
 func (d *Datagram) forgetOperations() {
 	d.receive, d.polling = receiveIdle, false
 	d.dropScout()

@@ -171,20 +171,13 @@ func (d *Datagram) sendScout(addr []byte) {
 	if len(addr) < unix.SizeofShort || binary.NativeEndian.Uint16(addr) != unix.AF_UNIX {
 		return
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return // without one it is the busy loop
-	}
-	if uring.ConnectNow(fd, addr) != nil {
-		closeFD(fd) // the next send tells what is wrong
-		return
-	}
-	d.scout = fd
+	// Without one it is the busy loop; the next send tells what is wrong.
+	d.scout = d.engine.calls.scout(addr)
 }
 
 func (d *Datagram) dropScout() {
 	if d.scout >= 0 {
-		closeFD(d.scout)
+		d.engine.calls.close(d.scout)
 		d.scout = -1
 	}
 }

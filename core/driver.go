@@ -88,8 +88,8 @@ type Completion struct {
 
 // Driver is the one interface between the engine and the kernel.
 //
-// All methods are for the engine's thread, except Wake, and Attach and Close,
-// which are for any thread while no other uses the driver.
+// All methods are for the engine's thread, except Attach and Close, and Reap and
+// Recycle before Close, which are for any thread while no other uses the driver.
 type Driver interface {
 	// Name is "io_uring", "epoll" or the like.
 	Name() string
@@ -100,9 +100,11 @@ type Driver interface {
 	Flush()
 	// Wait hands over what is queued and waits up to timeoutNS nanoseconds
 	// (negative: for ever; 0: not at all) until there is something to reap.
-	// It answers EINTR when a signal ended the wait; a timeout is no error.
+	// It answers EINTR when a signal ended the wait, EAGAIN or EBUSY when the kernel has no
+	// memory now or wants completions to be taken first; a timeout is no error.
 	Wait(timeoutNS int64) error
-	// Reap moves completions to dst and answers how many. It never waits.
+	// Reap moves completions to dst and answers how many: fewer than dst has room for
+	// only if there are no more. It never waits.
 	Reap(dst []Completion) int
 	// Ready says whether a Wait that does not wait, or Reap, would find something.
 	Ready() bool

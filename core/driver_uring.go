@@ -292,12 +292,17 @@ func (d *UringDriver) Reap(dst []Completion) int {
 		d.left = d.left[:rest]
 	}
 	n += d.reapRing(dst[n:])
-	if n < len(dst) && d.ring.Overflowed() {
-		// What did not fit into the queue waits in the kernel.
+	for n < len(dst) && d.ring.Overflowed() {
+		// What did not fit into the queue waits in the kernel, which fills the queue anew.
 		d.stats.Overflows++
-		if err := d.enter(0, uring.IORING_ENTER_GETEVENTS); err == nil {
-			n += d.reapRing(dst[n:])
+		if err := d.enter(0, uring.IORING_ENTER_GETEVENTS); err != nil {
+			break
 		}
+		more := d.reapRing(dst[n:])
+		if more == 0 {
+			break
+		}
+		n += more
 	}
 	return n
 }

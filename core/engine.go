@@ -21,12 +21,16 @@ type Options struct {
 	// Release is called with the owner of every WriteOwned when its bytes are
 	// not needed any more, once per call. It must not call the engine.
 	Release func(owner uint64)
+
+	// calls is nil but in simulations.
+	calls systemCalls
 }
 
 // Engine drives connections, listeners, connects and polls over one Driver.
 // It belongs to one thread at a time.
 type Engine struct {
 	driver  Driver
+	calls   systemCalls
 	silent  bool // Driver.Silent
 	release func(owner uint64)
 	slots   slots
@@ -71,11 +75,16 @@ type postBox struct {
 func NewEngine(driver Driver, o Options) (*Engine, error) {
 	e := &Engine{
 		driver:  driver,
+		calls:   o.calls,
 		silent:  driver.Silent(),
 		release: o.Release,
 		parts:   make([][]byte, 0, sendPartsMax),
 	}
-	if err := e.waker.open(); err != nil {
+	if e.calls == nil {
+		e.calls = linux{}
+	}
+	var err error
+	if e.waker.fd, err = e.calls.openEventfd(); err != nil {
 		return nil, fmt.Errorf("kloop: eventfd: %w", err)
 	}
 	e.armWaker()
@@ -106,10 +115,7 @@ func (e *Engine) cancel(target, answer Token) {
 // invalid. Handlers may be called: with the end of connections that need nothing
 // more from the kernel.
 func (e *Engine) Flush() {
-	for _, id := range e.held {
-		e.driver.Recycle(id)
-	}
-	e.held = e.held[:0]
+	e.recycleHeld()
 	e.flushRearm()
 	// Handlers may add to the list while it is walked; what they add is for the
 	// next flush, which keeps this one bounded.
@@ -124,6 +130,14 @@ func (e *Engine) Flush() {
 	e.dirty = e.dirty[:rest]
 	e.driver.Flush()
 	e.unflushed = false
+}
+
+// recycleHeld gives back the buffers that handlers have looked at.
+func (e *Engine) recycleHeld() {
+	for _, id := range e.held {
+		e.driver.Recycle(id)
+	}
+	e.held = e.held[:0]
 }
 
 func (e *Engine) flushRearm() {
@@ -218,10 +232,10 @@ func (e *Engine) complete(done *Completion) {
 }
 
 // stale disposes of an answer to an object that is gone. Only completions that
-// outlived their ring (Attach) get here.
+// outlived their ring (Attach) or their engine get here.
 func (e *Engine) stale(done *Completion, kind OpKind) {
 	if kind == OpAccept && done.Res >= 0 {
-		closeFD(int(done.Res))
+		e.calls.close(int(done.Res))
 	}
 }
 

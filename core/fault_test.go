@@ -5,6 +5,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // scripted is a Driver without a kernel: the test says what completes, and how.
@@ -15,10 +17,13 @@ type scripted struct {
 	waits    []error // answers of the next waits
 	sends    []error // answers of the next SendDatagramNow; then EAGAIN
 	refused  error   // answer of PrepareDatagrams
+	alone    error   // answer of Attach
+	takes    int     // answer of SendNow; 0: EAGAIN
 	silent   bool
 	settled  bool
 	moved    bool  // answer of the next Attach
 	writes   error // answer of WriteNow
+	syncs    int   // SyncCancel calls
 	nextFree BufferID
 }
 
@@ -52,11 +57,11 @@ func (d *scripted) Recycle(id BufferID) { d.recycled = append(d.recycled, id) }
 func (d *scripted) Attach() (bool, error) {
 	moved := d.moved
 	d.moved = false
-	return moved, nil
+	return moved, d.alone
 }
 func (d *scripted) Stats() DriverStats       { return DriverStats{} }
 func (d *scripted) Close() error             { return nil }
-func (d *scripted) SyncCancel(t Token) error { d.finish(t); return nil }
+func (d *scripted) SyncCancel(t Token) error { d.syncs++; d.finish(t); return nil }
 func (d *scripted) PrepareDatagrams() error  { return d.refused }
 func (d *scripted) SendDatagramNow(_ int, p, _ []byte) error {
 	if len(d.sends) == 0 {
@@ -67,6 +72,9 @@ func (d *scripted) SendDatagramNow(_ int, p, _ []byte) error {
 	return err
 }
 func (d *scripted) SendNow(int, [][]byte) (int, error) {
+	if d.takes > 0 {
+		return d.takes, nil
+	}
 	return 0, syscall.EAGAIN
 }
 func (d *scripted) WriteNow(int, [][]byte) (int, error) {
@@ -273,6 +281,31 @@ func TestShortQuickSendGoesOnPolled(t *testing.T) {
 	}
 }
 
+func TestSendNowEndsABacklog(t *testing.T) {
+	w, d, c, r := script(t)
+	w.write(c, []byte("one"))
+	w.e.Flush()
+	d.sent(c, 1)
+	w.poll(0)
+	w.poll(0) // the polled send
+	d.sent(c, 1)
+	w.poll(0)
+	d.takes = 1
+	if left, errno := c.SendNow(); left != 0 || errno != 0 {
+		t.Fatalf("%d bytes left, %v", left, errno)
+	}
+	d.take(OpSend)
+	w.write(c, []byte("two"))
+	w.e.Flush()
+	if sends := d.take(OpSend); len(sends) != 1 || !sends[0].Quick {
+		t.Errorf("sends: %v", sends)
+	}
+	w.poll(0)
+	if !slices.Equal(r.backlog, []int{2, 1}) || w.released[2] != 1 {
+		t.Errorf("backlog %v, released %v", r.backlog, w.released)
+	}
+}
+
 func TestErrorsEndTheConnection(t *testing.T) {
 	for name, test := range map[string]struct {
 		kind  OpKind
@@ -345,6 +378,17 @@ func TestASignalEndsAPollAndLosesNothing(t *testing.T) {
 	}
 }
 
+func TestAWaitThatTheKernelRefusesForNowIsNoError(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.EBUSY} {
+		w, d, c, r := script(t)
+		d.waits = []error{errno}
+		d.data(c, "x", true)
+		if err := w.e.Poll(0); err != nil || r.got.String() != "x" {
+			t.Errorf("%v: Poll answers %v, got %q", errno, err, r.got.String())
+		}
+	}
+}
+
 func TestABrokenDriverIsAnError(t *testing.T) {
 	w, d, _, _ := script(t)
 	d.waits = []error{syscall.EBADF}
@@ -373,6 +417,26 @@ func TestCompletionsOfAnOldRingChangeNoStateOfTheNew(t *testing.T) {
 	}
 }
 
+func TestAnEndInAnOldRingIsMetAgain(t *testing.T) {
+	w, d, c, r := script(t)
+	end := Completion{Token: c.receiveToken}
+	d.done = append(d.done, end)
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	if got := d.take(OpReceive); len(got) != 1 || r.eof {
+		t.Fatalf("%d receives armed, end %v", len(got), r.eof)
+	}
+	d.data(c, "of a FIFO's first writer", true)
+	d.done = append(d.done, end)
+	w.poll(0)
+	if !r.eof || r.got.String() != "of a FIFO's first writer" {
+		t.Errorf("end %v, got %q", r.eof, r.got.String())
+	}
+}
+
 func TestASendThatWentWithItsRingEndsTheConnection(t *testing.T) {
 	w, d, c, r := script(t)
 	w.write(c, []byte("who knows"))
@@ -385,6 +449,128 @@ func TestASendThatWentWithItsRingEndsTheConnection(t *testing.T) {
 	w.poll(0)
 	if !r.closed || r.err == nil || r.err.Op != "write" || w.released[1] != 1 {
 		t.Errorf("closed %v with %v, released %v", r.closed, r.err, w.released)
+	}
+}
+
+// closingOutcomes closes a listener when an operation is done.
+type closingOutcomes struct {
+	l       *Listener
+	results []int
+}
+
+func (c *closingOutcomes) Done(_ *Operation, result int, _ []byte) {
+	c.results = append(c.results, result)
+	c.l.Close()
+}
+
+func TestListenerClosedByAHandlerWhenTheThreadChanges(t *testing.T) {
+	for name, answered := range map[string]bool{"the send is done": true, "the send is lost": false} {
+		t.Run(name, func(t *testing.T) {
+			w, d, _, _ := script(t)
+			l, err := w.e.Listen(-1, &acceptor{t: t})
+			if err != nil {
+				t.Fatal(err)
+			}
+			closing := &closingOutcomes{l: l}
+			o, err := w.e.Start(OperationSpec{Kind: OpSendAll, FD: -1, Buffer: []byte("x")}, 0, closing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.poll(0)
+			want := -int(errUnknownProgress)
+			if answered {
+				want = 1
+				d.done = append(d.done, Completion{Token: o.token(), Res: 1})
+			}
+			d.moved = true
+			if err := w.e.Attach(); err != nil {
+				t.Fatal(err)
+			}
+			if d.syncs != 0 {
+				t.Error("an accept is cancelled that is gone")
+			}
+			w.poll(0)
+			if !slices.Equal(closing.results, []int{want}) || w.e.Stats().Listeners != 0 {
+				t.Errorf("results %v, %d listeners", closing.results, w.e.Stats().Listeners)
+			}
+		})
+	}
+}
+
+func TestListenerIsArmedAgainAfterLeave(t *testing.T) {
+	w, d, _, _ := script(t)
+	a := &acceptor{t: t}
+	l, err := w.e.Listen(-1, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	d.take(OpAccept)
+	d.done = append(d.done, Completion{Token: l.token(), Res: 1000})
+	w.e.Leave()
+	w.poll(0)
+	w.poll(0)
+	if got := d.take(OpAccept); len(got) != 1 || !slices.Equal(a.fds, []int{1000}) {
+		t.Errorf("%d accepts armed, accepted %v", len(got), a.fds)
+	}
+}
+
+func TestCloseGivesBackTheLastBuffers(t *testing.T) {
+	w, d, c, r := script(t)
+	d.data(c, "late", true)
+	d.finish(c.receiveToken)
+	d.finish(makeToken(opWake, 0))
+	if err := w.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !r.closed || len(d.recycled) != 1 {
+		t.Errorf("closed %v, %d buffers given back", r.closed, len(d.recycled))
+	}
+}
+
+func TestCloseInAThreadThatGetsNoRing(t *testing.T) {
+	w, d, c, r := script(t)
+	l, err := w.e.Listen(-1, &acceptor{t: t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.data(c, "late", true)
+	d.done = append(d.done, Completion{Token: l.token(), Res: int32(accepted), More: true})
+	d.alone = syscall.ENOMEM
+	if err := w.e.Close(); err != syscall.ENOMEM {
+		t.Errorf("Close answers %v", err)
+	}
+	if !r.closed || len(d.recycled) != 1 {
+		t.Errorf("closed %v, %d buffers given back", r.closed, len(d.recycled))
+	}
+	if err := unix.Close(accepted); err != unix.EBADF {
+		t.Errorf("a socket that was accepted is left open: close(2) answers %v", err)
+	}
+}
+
+func TestCompletionsThatComeWhileOthersAreLookedThrough(t *testing.T) {
+	var q completionQueue
+	d := &scripted{}
+	for range reapBatch + 1 {
+		d.done = append(d.done, Completion{Token: makeToken(OpPoll, 1)})
+	}
+	if n := q.fill(d, reapBatch); n != reapBatch {
+		t.Fatalf("%d completions", n)
+	}
+	seen := 0
+	look := func(*Completion) bool {
+		q.fillAll(d) // as a handler does that closes a listener
+		seen++
+		return true
+	}
+	q.each(look)
+	q.each(look)
+	if seen != reapBatch+1 {
+		t.Errorf("%d of %d completions are seen once", seen, reapBatch+1)
 	}
 }
 

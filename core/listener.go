@@ -145,6 +145,6 @@ func (l *Listener) Close() {
 
 func (l *Listener) discard(done *Completion) {
 	if done.Res >= 0 {
-		closeFD(int(done.Res))
+		l.engine.calls.close(int(done.Res))
 	}
 }

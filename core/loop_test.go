@@ -290,6 +290,29 @@ func TestOverflowOfTheCompletionQueueLosesNothing(t *testing.T) {
 
 // BenchmarkEcho is an echo of 1 KiB through the engine and a blocking peer in the
 // same thread: three system calls, of which one is the engine's.
+// TestReapAnswersEverythingThatOverflowed: the engine takes fewer completions than it has
+// room for as all there are, before a change of thread for one.
+func TestReapAnswersEverythingThatOverflowed(t *testing.T) {
+	w := newWorld(t, modes["tiny SQ"])
+	ready, err := unix.Eventfd(1, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(ready)
+	const polls = 40
+	for range polls {
+		w.e.submit(Op{Kind: OpPoll, FD: ready, Events: unix.POLLIN})
+	}
+	w.driver.Flush()
+	if err := w.driver.Wait(0); err != nil {
+		t.Fatal(err)
+	}
+	var dst [reapBatch]Completion
+	if n := w.driver.Reap(dst[:]); n != polls {
+		t.Errorf("%d of %d completions are reaped at once", n, polls)
+	}
+}
+
 func BenchmarkEcho(b *testing.B) {
 	w := newWorld(b, modes["ring"])
 	_, r, peer := w.conn()

@@ -47,6 +47,7 @@ type Operation struct {
 	armed      bool
 	answered   bool
 	cancelling bool // a cancel is submitted
+	lost       bool // it went with its ring, and what it has done is not known
 	queued     bool // in Engine.rearm
 	cancelled  bool
 	over       bool
@@ -128,6 +129,8 @@ func (o *Operation) arm() {
 	o.queued = false
 	switch {
 	case o.over, o.answered:
+	case o.lost:
+		o.finish(-int(errUnknownProgress), nil)
 	case o.cancelled && o.armed:
 		o.cancelNow()
 	case o.cancelled:
@@ -257,17 +260,13 @@ func (o *Operation) takeEffect(done *Completion) bool {
 	return true
 }
 
-// forget is Engine.forgetOperations, for one operation.
+// forget is Engine.forgetEffects, for one operation.
 func (o *Operation) forget() {
 	if o.answered {
 		return
 	}
-	if o.armed && o.spec.Kind == OpSendAll {
-		// Without Leave nobody knows what the kernel took.
-		o.armed = false
-		o.finish(-int(errUnknownProgress), nil)
-		return
-	}
+	// Without Leave nobody knows what the kernel took.
+	o.lost = o.lost || o.armed && o.spec.Kind == OpSendAll
 	o.armed, o.cancelling = false, false
 	o.queueArm()
 }

@@ -102,15 +102,10 @@ func (c *Conn) receiveReady(done *Completion) {
 }
 
 // awaitsWriter says whether a reader that has met its end before any byte is a FIFO
-// that nobody has opened for writing yet. read(2) does not tell that from an end, poll(2)
-// does, and so its first bytes are polled for.
+// that nobody had opened for writing yet. read(2) does not tell that from an end, poll(2)
+// does, and so its first bytes are polled for; they may be there by now.
 func (c *Conn) awaitsWriter() bool {
-	if c.kind != PipeReader || c.begun || c.pollFirst {
-		return false
-	}
-	polled := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(polled, 0)
-	return err == nil && n == 0
+	return c.kind == PipeReader && !c.begun && !c.engine.calls.ended(c.fd)
 }
 
 // sendToken is that of the send, or poll in its place, that is under way.

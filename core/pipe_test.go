@@ -120,6 +120,50 @@ func TestFIFOAwaitsItsFirstWriter(t *testing.T) {
 	})
 }
 
+// TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen: the end was before the beginning.
+func TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen(t *testing.T) {
+	w, d, _, _ := script(t)
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(fd)
+	r := &recorder{t: t, keep: true}
+	c, err := w.e.AdoptPipe(fd, PipeReader, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := Completion{Token: makeToken(OpReceive, c.id)}
+	for range 2 { // the second as if the thread had changed meanwhile
+		d.done = append(d.done, end)
+		w.poll(0)
+		if r.eof {
+			t.Fatal("an end before a beginning")
+		}
+	}
+	writer, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, writer, []byte("x"))
+	d.done = append(d.done, end)
+	if w.poll(0); r.eof {
+		t.Fatal("an end with bytes to read")
+	}
+	if _, err := unix.Read(fd, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	closeFD(writer)
+	d.done = append(d.done, end)
+	if w.poll(0); !r.eof {
+		t.Error("no end")
+	}
+}
+
 func TestPausedPipeIsNotRead(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.pipeEnd(PipeReader)
@@ -429,6 +473,23 @@ func TestReadThatDoesNotWaitIsPolledFor(t *testing.T) {
 	w.poll(0)
 	if got := d.take(OpRead); len(got) != 1 || got[0].Once || r.size != 1 {
 		t.Fatalf("read: %+v, %d bytes", got, r.size)
+	}
+}
+
+func TestAbortedWriterEndsThoughItsThreadHas(t *testing.T) {
+	w, d, c, r := scriptPipe(t, PipeWriter)
+	d.writes = syscall.EAGAIN
+	w.write(c, []byte("never"))
+	w.poll(0)
+	w.poll(0) // the poll for room
+	c.Abort()
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	if !r.closed || w.released[1] != 1 {
+		t.Errorf("closed %v, released %v", r.closed, w.released)
 	}
 }
 

@@ -25,13 +25,16 @@ func (e *Engine) Poll(timeoutNS int64) error {
 		timeoutNS = 0
 	}
 	err := e.wait(e.timerWait(timeoutNS))
-	if err != nil && !errors.Is(err, syscall.EINTR) {
+	if err != nil && !isRetry(err) {
 		return err
 	}
 	e.Reap(pollReapMax)
 	e.runPosted()
 	e.runTimers()
-	return err
+	if errors.Is(err, syscall.EINTR) {
+		return err
+	}
+	return nil
 }
 
 // wait is the driver's, with the engine marked as asleep when it may sleep.

@@ -104,7 +104,10 @@ func (e *Engine) takeEffects() {
 				e.complete(done)
 				return true
 			}
-			object.armed = object.armed && done.More
+			if !done.More {
+				object.armed = false
+				object.queueArm()
+			}
 			done.More = true
 		}
 		return false
@@ -128,29 +131,27 @@ func (e *Engine) Attach() error {
 	}
 	e.ready.fillAll(e.driver)
 	e.ready.each(func(done *Completion) bool { return done.Token.kind() == opWake })
+	// Before a handler is called, which may close what waits: Listener.Close would wait
+	// for an answer that nobody gives.
+	e.forgetWaiting()
 	e.takeEffects()
 	// What is left tells of operations that are gone: it changes no state.
 	e.ready.each(func(done *Completion) bool {
 		done.More = true
 		return false
 	})
-	e.forgetOperations()
-	e.waker.drain()
+	e.forgetEffects()
+	e.calls.drain(e.waker.fd)
 	e.armWaker()
 	return nil
 }
 
-// forgetOperations makes the engine's state that of a driver with no operation
-// under way.
-func (e *Engine) forgetOperations() {
-	clear(e.flying)
-	e.flying = e.flying[:0]
-	e.urgent = false
+// forgetWaiting makes the engine's state that of a driver with nothing under way that only
+// waits: accepts, watches, datagrams and the waker.
+func (e *Engine) forgetWaiting() {
 	e.waker.armed = false
 	for i := range e.slots.entries {
 		switch object := e.slots.entries[i].object.(type) {
-		case *Conn:
-			object.forgetOperations()
 		case *Datagram:
 			object.forgetOperations()
 		case *Listener:
@@ -159,6 +160,20 @@ func (e *Engine) forgetOperations() {
 		case *Watch:
 			object.armed = false
 			object.queueArm()
+		}
+	}
+}
+
+// forgetEffects is forgetWaiting for all else, once takeEffects has looked at what is
+// known of it. It calls no handler.
+func (e *Engine) forgetEffects() {
+	clear(e.flying)
+	e.flying = e.flying[:0]
+	e.urgent = false
+	for i := range e.slots.entries {
+		switch object := e.slots.entries[i].object.(type) {
+		case *Conn:
+			object.forgetOperations()
 		case *Connect:
 			object.started = object.started || object.armed
 			object.armed = false
@@ -169,11 +184,14 @@ func (e *Engine) forgetOperations() {
 	}
 }
 
-// forgetOperations is Engine's, for one connection.
+// forgetOperations is Engine.forgetEffects, for one connection.
 func (c *Conn) forgetOperations() {
 	c.receive = receiveIdle
 	if c.kind.byWriting() {
 		c.sending = sendIdle // which was a poll
+		if c.closing == closeAborting {
+			c.dropQueue()
+		}
 	}
 	if c.sending != sendIdle {
 		// Without Leave nobody knows what the kernel took. Going on could lose or
@@ -202,17 +220,33 @@ func (e *Engine) Close() error {
 			e.Reap(len(e.ready.items))
 		}
 	}
+	e.discardReady()
+	e.recycleHeld()
 	err := e.driver.Close()
 	// Only if the kernel did not answer is anything left here.
-	e.forgetOperations()
+	e.forgetWaiting()
+	e.forgetEffects()
 	e.cancelAll()
 	e.finishAll()
 	e.closed = true
-	closeFD(e.waker.fd)
+	e.calls.close(e.waker.fd)
 	if err == nil {
 		err = attached
 	}
 	return err
+}
+
+// discardReady drops the completions that nobody will handle: without a ring for the
+// closing thread there may be some.
+func (e *Engine) discardReady() {
+	e.ready.fillAll(e.driver)
+	for e.ready.len() > 0 {
+		done := e.ready.next()
+		if done.Buffer != 0 {
+			e.held = append(e.held, done.Buffer)
+		}
+		e.stale(done, done.Token.kind())
+	}
 }
 
 func (e *Engine) anythingLeft() bool { return e.slots.live > 0 || e.waker.armed }

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 	"syscall"
 
@@ -19,25 +18,6 @@ type waker struct {
 	wakes    atomic.Uint64
 }
 
-func (w *waker) open() (err error) {
-	w.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	return err
-}
-
-// drain makes the eventfd unreadable again. Its errors don't matter: EAGAIN says
-// that it is so already.
-func (w *waker) drain() {
-	var value [8]byte
-	_, _ = unix.Read(w.fd, value[:])
-}
-
-func (w *waker) write() {
-	var value [8]byte
-	binary.NativeEndian.PutUint64(value[:], 1)
-	// EAGAIN says that the counter is full, hence readable: as good.
-	_, _ = unix.Write(w.fd, value[:])
-}
-
 // armWaker polls the eventfd.
 func (e *Engine) armWaker() {
 	if e.closing {
@@ -50,7 +30,7 @@ func (e *Engine) armWaker() {
 // woken handles a completion of the poll of the eventfd.
 func (e *Engine) woken(done *Completion) {
 	if done.Res > 0 {
-		e.waker.drain()
+		e.calls.drain(e.waker.fd)
 	}
 	if !done.More {
 		e.waker.armed = false
@@ -72,7 +52,7 @@ func (e *Engine) Wake() {
 	e.waker.asked.Store(true)
 	if e.waker.sleeping.Load() {
 		e.waker.wakes.Add(1)
-		e.waker.write()
+		e.calls.raise(e.waker.fd)
 	}
 }
 

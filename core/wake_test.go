@@ -65,13 +65,13 @@ func TestWakeThatCompletedBeforeALeave(t *testing.T) {
 	everyMode(t, func(w *world) {
 		l, _, _ := w.listen()
 		w.quiet()
-		w.e.waker.write()
+		w.e.calls.raise(w.e.waker.fd)
 		if err := w.driver.Wait(int64(patience)); err != nil {
 			w.t.Fatal(err)
 		}
 		w.e.Leave()
 		w.quiet()
-		w.e.waker.write()
+		w.e.calls.raise(w.e.waker.fd)
 		start := time.Now()
 		w.poll(int64(patience))
 		if time.Since(start) >= patience {

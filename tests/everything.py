@@ -32,6 +32,9 @@ GOFMT = 'found=$(gofmt -l "$@") && echo "$found" && test -z "$found"'
 GO_OUTCOMES = {"pass": "passed", "fail": "failed", "skip": "skipped"}
 OUTCOMES = ("passed", "failed", "skipped")
 
+# The simulation ends after so many seeds, or so much time on a slow machine.
+SIM_SEEDS, SIM_LIMIT = 200_000, "5m"
+
 # No step may hold up CI, which has 60 minutes for all of them.
 STEP_LIMIT_S = 1500
 
@@ -163,6 +166,9 @@ def compat_counts(path):
 def test(steps, python, folder):
     junit, cpython, compat = folder / "pytest.xml", folder / "cpython.json", folder / "compat.json"
     steps.run_go_tests("go test", ["go", "test", "-race", "-timeout=300s", "-json", "./..."])
+    steps.run("simulation", ["go", "test", "-C", "core", "-count=1", "-timeout=0", "-run=^TestSimulation$",
+                             "-args", f"-sim.seeds={SIM_SEEDS}", f"-sim.time={SIM_LIMIT}"])
+    steps.run("simulation of mutants", [python, "tests/sim_mutants.py"])
     steps.run("pytest", [python, "-m", "pytest", f"--junitxml={junit}"],
               lambda: junit_counts(junit) if junit.exists() else Counter())
     steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],

@@ -1,0 +1,185 @@
+"""Plants faults in the engine, and requires that the simulation finds each of them.
+
+    tests/sim_mutants.py            `make sim-mutants`
+    tests/sim_mutants.py NAME...    only those whose names contain one of these
+
+Each mutant is a change of one place in the engine's source, made in a copy that only the Go
+compiler sees (go build -overlay). A text that is not there exactly once is an error: then the
+engine has changed, and the mutant has to follow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+CORE = Path(__file__).resolve().parent.parent / "core"
+SEEDS = 1000
+RUN_LIMIT_S = 60
+FOUND = re.compile(r"^\s*seed (\d+): (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = [
+    Mutant("a completion is lost", "completions.go",
+           "q.items, q.head = q.items[:n], 0", "q.items, q.head = q.items[:n-n/8], 0"),
+    Mutant("a buffer is recycled twice", "engine.go",
+           "	e.held = e.held[:0]\n", "	e.held = e.held[:len(e.held)/2]\n"),
+    Mutant("a buffer is recycled while handlers look at it", "engine.go",
+           "		e.held = append(e.held, done.Buffer)\n		done.Buffer = 0\n",
+           "		defer e.driver.Recycle(done.Buffer)\n		done.Buffer = 0\n"),
+    Mutant("a buffer is never recycled", "engine.go",
+           "	for _, id := range e.held {\n", "	for _, id := range e.held[:len(e.held)-len(e.held)/8] {\n"),
+    Mutant("sends are reordered", "queue.go",
+           "grown[i] = q.parts[(q.head+i)&(len(q.parts)-1)]", "grown[i] = q.parts[i]"),
+    Mutant("an owner is released at an abort, with the send under way", "conn.go",
+           "	if c.sending == sendIdle {\n		c.dropQueue()", "	if c.sending != sendQuick {\n		c.dropQueue()"),
+    Mutant("an owner is released before the quick send is settled", "engine.go",
+           "	if len(e.flying) == 0 || !e.driver.Settled() {", "	if len(e.flying) == 0 {"),
+    Mutant("an owner is not released", "conn_write.go",
+           "	for c.queue.count > 0 {\n		c.freePart(c.queue.pop())", "	for c.queue.count > 0 {\n		c.queue.pop()"),
+    Mutant("a write buffer is freed early", "conn_write.go",
+           "	if p.chunk != nil {\n", "	if n := c.queue.last(); n != nil && n.chunk != nil {\n		c.engine.freeChunk(n.chunk)\n	}\n"
+           "	if p.chunk != nil {\n"),
+    Mutant("a receive that ends without F_MORE is not armed again", "conn_read.go",
+           "		c.handler.Received(c, done.Data)\n		c.rearmReceive(done)\n",
+           "		c.handler.Received(c, done.Data)\n"),
+    Mutant("a receive that found no buffer is not armed again", "conn_read.go",
+           "		c.engine.stats.NoBufs++\n", "		c.engine.stats.NoBufs++\n		return\n"),
+    Mutant("a receive is armed though it is paused", "conn_read.go",
+           "want := c.wantRead && !c.readEOF", "want := (c.wantRead || c.begun) && !c.readEOF"),
+    Mutant("the rest of a short send is dropped", "conn_write.go",
+           "	c.sending, c.flight = sendIdle, 0\n	if res > 0 {\n		c.advance(int(res))",
+           "	flight := c.flight\n	c.sending, c.flight = sendIdle, 0\n	if res > 0 {\n		c.advance(flight)"),
+    Mutant("a send is repeated after EINTR of its rest", "queue.go",
+           "	skip := q.front\n	for i := 0; i < q.count && len(dst) < sendPartsMax; i++ {",
+           "	skip := 0\n	for i := 0; i < q.count && len(dst) < sendPartsMax; i++ {"),
+    Mutant("the end is sent before the queue", "conn_write.go",
+           "	if c.queue.bytes > 0 {\n		c.startSend()\n	} else if c.wantEOF && !c.shutdown",
+           "	if c.queue.bytes > 0 && !c.wantEOF {\n		c.startSend()\n	} else if c.wantEOF && !c.shutdown"),
+    Mutant("a handler is called after Closed", "conn_write.go",
+           "	c.progressed(max(int(res), 0), short)\n	c.sendNext()\n",
+           "	c.sendNext()\n	c.progressed(max(int(res), 0), short)\n"),
+    Mutant("a connection ends before its last completion", "conn.go",
+           "c.closing == closeOpen || c.receive != receiveIdle ||",
+           "c.closing == closeOpen || c.receive == receiveArmed ||"),
+    Mutant("an operation is answered when it is cancelled, not when it ends", "op.go",
+           "		o.cancelNow()\n	case o.cancelled:", "		o.cancelNow()\n		fallthrough\n	case o.cancelled:"),
+    Mutant("a cancel that missed is not repeated", "conn_read.go",
+           "		c.receive = receiveArmed\n		c.engine.markDirty(c)", "		c.receive = receiveArmed"),
+    Mutant("a backlog is not reported", "conn_write.go",
+           "		c.handler.Backlog(c, c.queue.bytes, 0)\n", ""),
+    Mutant("a backlog's end is not reported", "conn_write.go",
+           "		c.handler.Backlog(c, c.queue.bytes, taken)\n",
+           "		if c.backlog {\n			c.handler.Backlog(c, c.queue.bytes, taken)\n		}\n"),
+    Mutant("an error of a send is not reported", "conn_write.go",
+           '			c.fail("write", errno)\n			return\n		}\n	}\n	c.progressed',
+           "			c.abort(nil)\n			return\n		}\n	}\n	c.progressed"),
+    Mutant("a listener is not armed again after EMFILE", "listener.go",
+           "	l.stopped = false\n	l.queueArm()\n", "	l.stopped = false\n"),
+    Mutant("a listener is not armed again after Leave", "thread.go",
+           "				object.armed = false\n				object.queueArm()\n", "				object.armed = false\n"),
+    Mutant("sockets accepted before a Close are left open", "listener.go",
+           "			l.discard(done)\n", ""),
+    Mutant("a watch is not armed in another thread", "thread.go",
+           "		case *Watch:\n			object.armed = false\n			object.queueArm()\n",
+           "		case *Watch:\n			object.armed = false\n"),
+    Mutant("a send that went with its ring is repeated", "thread.go",
+           '		c.fail("write", errUnknownProgress)\n		c.dropQueue()\n', ""),
+    Mutant("a timer is called early", "timer.go",
+           "if first.at.After(now) ||", "if first.at.After(now.Add(50*time.Microsecond)) ||"),
+    Mutant("a timer is called late", "timer.go",
+           "	return min(left, timeoutNS)\n", "	return timeoutNS\n"),
+    Mutant("timers of one time are called in any order", "timer.go",
+           "return a.order < b.order", "return a.order > b.order"),
+    Mutant("the poll of the wake-up eventfd is not armed again", "wake.go",
+           "if done.Res > 0 || transient", "if transient"),
+    Mutant("a posted function is lost", "wake.go",
+           "	for i, f := range funcs {\n		funcs[i] = nil\n		f()\n",
+           "	for i, f := range funcs {\n		funcs[i] = nil\n		if i%2 == 0 {\n			f()\n		}\n"),
+    Mutant("a send-all starts anew after a short one", "op.go",
+           "rest := o.spec.Buffer[o.sent:]", "rest := o.spec.Buffer"),
+    Mutant("a datagram is lost when there is no room", "datagram_send.go",
+           "			d.tellSent(left, size)\n			return\n", "			d.queue.pop()\n			d.tellSent(left, size)\n			return\n"),
+    Mutant("a connect that a signal interrupts fails", "connect.go",
+           "errno != 0 && transient(errno):", "errno == syscall.EAGAIN:"),
+    Mutant("a FIFO's first end is taken for its last", "pipe.go",
+           "return c.kind == PipeReader && !c.begun && !c.engine.calls.ended(c.fd)",
+           "return c.kind == PipeReader && !c.begun && !c.pollFirst"),
+]
+
+
+def planted(mutant: Mutant) -> str:
+    """The mutant's source file."""
+    text = (CORE / mutant.file).read_text()
+    found = text.count(mutant.old)
+    if found != 1:
+        sys.exit(f"error: mutant {mutant.name!r}: its text is {found} times in core/{mutant.file}, not once:\n{mutant.old}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def run(folder: Path, overlay: list[str]) -> tuple[int, str]:
+    """Builds the core's tests and runs the simulation; answers its status and output."""
+    binary = folder / "sim.test"
+    subprocess.run(["go", "test", "-c", *overlay, "-o", str(binary), "."], cwd=CORE, check=True)
+    try:
+        done = subprocess.run([str(binary), "-test.run=^TestSimulation$", f"-sim.seeds={SEEDS}"], cwd=CORE,
+                              timeout=RUN_LIMIT_S, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except subprocess.TimeoutExpired:
+        return 0, f"error: {SEEDS} seeds took over {RUN_LIMIT_S} s"
+    return done.returncode, done.stdout
+
+
+def first_found(status: int, output: str) -> tuple[str, str] | None:
+    """The lowest failing seed and what the simulation says of it."""
+    failures = [(int(seed), text) for seed, text in FOUND.findall(output)]
+    if status == 0 or not failures:
+        return None
+    seed, text = min(failures)
+    return str(seed), text
+
+
+def main(names: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not names or any(name in m.name for name in names)]
+    for mutant in chosen:
+        planted(mutant)
+    missed = []
+    with tempfile.TemporaryDirectory(prefix="kloop-mutants-") as name:
+        folder = Path(name)
+        status, output = run(folder, [])
+        if status != 0:
+            print(output, "\nerror: the engine fails without any mutant", file=sys.stderr)
+            return 1
+        width = max(len(m.name) for m in chosen)
+        print(f"{'mutant':{width}}  seed  found as", flush=True)
+        started_s = time.monotonic()
+        for mutant in chosen:
+            (folder / mutant.file).write_text(planted(mutant))
+            replaced = {"Replace": {str(CORE / mutant.file): str(folder / mutant.file)}}
+            (folder / "overlay.json").write_text(json.dumps(replaced))
+            found = first_found(*run(folder, ["-overlay", str(folder / "overlay.json")]))
+            if found is None:
+                missed.append(mutant.name)
+            seed, text = found or ("NONE", f"not found by {SEEDS} seeds")
+            print(f"{mutant.name:{width}}  {seed:>4}  {text}", flush=True)
+    print(f"\n{len(chosen) - len(missed)} of {len(chosen)} mutants found in {time.monotonic() - started_s:.0f} s")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GOFLAGS", "-mod=readonly -buildvcs=false")
+    sys.exit(main(sys.argv[1:]))
