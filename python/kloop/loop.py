@@ -14,7 +14,7 @@ import weakref
 from asyncio import base_events, events
 from typing import Any
 
-from . import _core, tls
+from . import _core, addresses, tls
 from .datagram_transport import DatagramTransport
 from .errors import DriverUnavailable
 from .pipes import ReadPipeTransport, WritePipeTransport
@@ -200,6 +200,25 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             await transport._wait()
             raise
         return transport
+
+    # ---- names
+
+    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0,
+                          proto: int = 0, flags: int = 0) -> Any:
+        """Resolves a host. As asyncio's, in a thread; numeric hosts are answered at once."""
+        if not addresses.is_numeric(host, port):
+            return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+        self._check_closed()
+        function = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
+        return function(host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Names an address. As asyncio's, in a thread; at once where only numbers are wanted."""
+        if not addresses.wants_numbers(flags):
+            return await super().getnameinfo(sockaddr, flags)
+        self._check_closed()
+        return socket.getnameinfo(sockaddr, flags)
+
     # ---- sockets
 
     sock_recv = _core.sock_recv  # type: ignore[assignment]  # asyncio says n, typeshed nbytes
