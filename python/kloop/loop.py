@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, events
+from asyncio import base_events, events, unix_events
 from typing import Any
 
 from . import _core, addresses, tls
@@ -239,6 +239,18 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
             address = resolved[0][4]
         await _core.connect_resolved(self, sock, address)
+
+    async def _sock_sendfile_native(self, sock: Any, file: Any, offset: int, count: Any) -> int:
+        if not hasattr(unix_events.os, 'sendfile'):     # patched away there, to have the fallback
+            raise asyncio.SendfileNotAvailableError('os.sendfile() is not available')
+        try:
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
+        except (AttributeError, OSError):       # io.UnsupportedOperation is one
+            raise asyncio.SendfileNotAvailableError('not a regular file') from None
+        if not count and not size:
+            return 0
+        return await _core.send_file(self, sock, fd, offset, count, size)
 
     # ---- servers
 
