@@ -136,8 +136,12 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, *,
                                extra: Any = None, server: Any = None,
-                               context: Any = None) -> StreamTransport:
+                               context: Any = None) -> Any:
         self._ensure_fd_no_transport(sock)
+        if _overrides(sock, 'recv', 'recv_into', 'send', 'sendmsg'):
+            options = {} if context is None else {'context': context}
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server, **options)
         return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock: Any, protocol: Any, address: Any = None,
@@ -152,6 +156,11 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
                             extra: Any = None, server: Any = None, context: Any = None,
                             **timeouts: Any) -> Any:
         self._ensure_fd_no_transport(rawsock)
+        if _overrides(rawsock, 'recv', 'recv_into', 'send', 'sendmsg'):
+            options = timeouts if context is None else {**timeouts, 'context': context}
+            return super()._make_ssl_transport(
+                rawsock, protocol, sslcontext, waiter, server_side=server_side,
+                server_hostname=server_hostname, extra=extra, server=server, **options)
         layer = _core.TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         StreamTransport(self, rawsock, layer, None, extra, server, context)
@@ -162,6 +171,8 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         return await tls.start_tls(self, transport, protocol, sslcontext, **options)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
+        if not isinstance(transp, StreamTransport):
+            return int(await super()._sendfile_native(transp, file, offset, count))
         sock = transp.get_extra_info('socket')._sock
         reading = transp.is_reading()
         transp.pause_reading()
@@ -261,6 +272,10 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         accept = functools.partial(self._accepted, protocol_factory, sslcontext, server, timeouts,
                                    context is not None)
         fd = sock.fileno()
+        if _overrides(sock, 'accept'):
+            options = {} if context is None else {'context': context}
+            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **options)
+            return
         if fd in self._serving:
             raise RuntimeError(f'File descriptor {fd} is already served by this loop')
         self._serving[fd] = _core.Listener(
@@ -278,6 +293,13 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         if listener is not None:
             listener.close()
         super()._stop_serving(sock)  # closes it, and unlinks a unix socket where Python does
+
+
+def _overrides(sock: Any, *names: str) -> bool:
+    """Whether a socket has methods of its own in place of these: asyncio's transports, which call them, are for it."""
+    kind = type(sock)
+    return (kind is not socket.socket and issubclass(kind, socket.socket)   # a mock is no subclass
+            and any(getattr(kind, name) is not getattr(socket.socket, name) for name in names))
 
 
 def _fileno(fileobj: Any) -> int:
