@@ -2,6 +2,7 @@
 #
 # Variables:  PYTHON  any CPython from 3.10 (default: python3)
 #             VENV    where the project's own environment is made (default: .venv)
+#             OTHER_PYTHONS  more Pythons for CPython's suite in `make test`, e.g. "3.10 3.14"
 #             KLOOP_DEBUG=1  build with assertions, symbols and the trace of operations
 
 PYTHON ?= python3

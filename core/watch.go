@@ -1,6 +1,10 @@
 package core
 
-import "syscall"
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 // WatchHandler is told what happens to a watched fd.
 type WatchHandler interface {
@@ -74,13 +78,34 @@ func (w *Watch) arm() {
 	}
 }
 
-// Cancel ends the watch; Unwatched follows, and no Ready.
+// Cancel ends the watch; Unwatched follows, and no Ready. The poll of a listener
+// has ended when Cancel returns: while it is under way, close(2) frees no port.
 func (w *Watch) Cancel() {
 	if w.cancelled {
 		return
 	}
 	w.cancelled = true
 	w.queueArm()
+	if w.armed && listens(w.fd) {
+		w.disarm()
+	}
+}
+
+// disarm ends the poll now.
+func (w *Watch) disarm() {
+	w.engine.mustAttach()
+	if !w.armed {
+		return // it ended with the old thread's driver
+	}
+	w.engine.awaitEnd(w.token(), func() bool { return w.armed }, func(done *Completion) {
+		w.armed = w.armed && done.More
+	})
+}
+
+// listens tells whether fd is a listening socket.
+func listens(fd int) bool {
+	value, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && value != 0
 }
 
 // polled handles a completion of the poll.

@@ -120,6 +120,47 @@ func TestWatchCancelledInItsHandler(t *testing.T) {
 	})
 }
 
+func TestPortIsFreeOnceTheWatchOfAListenerIsCancelled(t *testing.T) {
+	everyMode(t, func(w *world) {
+		for range 20 {
+			fd, at := tcpListener(w.t)
+			watch, r := w.watch(fd, unix.POLLIN)
+			w.poll(0)
+			watch.Cancel()
+			closeFD(fd)
+			again, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			// Without SO_REUSEADDR: nothing at all may be left of the old one.
+			if err := unix.Bind(again, at); err != nil {
+				w.t.Fatalf("bind again: %v", err)
+			}
+			closeFD(again)
+			w.until("it ends", func() bool { return r.over })
+			if r.errno != 0 || r.ready != 0 {
+				w.t.Errorf("errno %v, ready %d times", r.errno, r.ready)
+			}
+		}
+	})
+}
+
+func TestWatchOfAListenerCancelledInItsHandler(t *testing.T) {
+	everyMode(t, func(w *world) {
+		fd, at := tcpListener(w.t)
+		_, r := w.watch(fd, unix.POLLIN)
+		r.on = func(watch *Watch) { watch.Cancel() }
+		w.quiet()
+		peer := peerOf(w.t, at)
+		w.until("it ends", func() bool { return r.over })
+		if r.ready != 1 {
+			w.t.Errorf("ready %d times", r.ready)
+		}
+		closeFD(peer)
+		closeFD(fd)
+	})
+}
+
 func TestWatchOfWhatIsNotOpen(t *testing.T) {
 	everyMode(t, func(w *world) {
 		reader, writer := w.pipe()

@@ -3,6 +3,8 @@
     tests/everything.py          `make test`
     tests/everything.py check    `make check`: linters and type checks only
 
+OTHER_PYTHONS="3.14" runs CPython's suite with these too: `make test OTHER_PYTHONS=3.14`, as in CI.
+
 Each step's output is shown as it comes. A step that fails does not keep the others from
 being run.
 """
@@ -37,6 +39,9 @@ SIM_SEEDS, SIM_LIMIT = 200_000, "5m"
 
 # No step may hold up CI, which has 60 minutes for all of them.
 STEP_LIMIT_S = 1500
+
+# Versions whose test_asyncio is run beside the running Python's; where they are not here they are fetched.
+OTHER_PYTHONS = "OTHER_PYTHONS"
 
 
 class Steps:
@@ -173,6 +178,11 @@ def test(steps, python, folder):
               lambda: junit_counts(junit) if junit.exists() else Counter())
     steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],
               lambda: cpython_counts(cpython) if cpython.exists() else Counter())
+    for version in os.environ.get(OTHER_PYTHONS, "").split():
+        other = folder / f"cpython-{version}.json"
+        steps.run(f"CPython {version}'s test_asyncio",
+                  [python, "tests/compat/cpython_suite.py", version, "--json", str(other)],
+                  lambda other=other: cpython_counts(other) if other.exists() else Counter())
     steps.run("uvloop's tests", [python, "tests/compat/run.py", "uvloop", "--json", str(compat)],
               lambda: compat_counts(compat) if compat.exists() else Counter())
 

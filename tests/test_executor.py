@@ -83,18 +83,6 @@ def test_to_thread(loop):
     assert run(loop, main()) == [2**number for number in range(50)]
 
 
-def test_getaddrinfo_and_getnameinfo(loop):
-    async def main():
-        answers = await loop.getaddrinfo("127.0.0.1", 80)
-        assert {address for *_, address in answers} == {("127.0.0.1", 80)}
-        import socket
-
-        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-        assert await loop.getnameinfo(("127.0.0.1", 80), numeric) == ("127.0.0.1", "80")
-
-    run(loop, main())
-
-
 def test_run_coroutine_threadsafe(loop):
     async def answer():
         return asyncio.get_running_loop()

@@ -30,6 +30,13 @@ async def accepted(receive_buffer=None):
     return transport, protocol, peer
 
 
+def narrow_pair():
+    """As pair(), between which the kernel holds little."""
+    ours, peer = pair(receive_buffer=4096)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    return ours, peer
+
+
 async def close(transport, protocol):
     transport.close()
     await protocol.called("connection_lost")
@@ -178,6 +185,7 @@ def test_a_cancelled_sendfile(loop, content):
             got = await receiving
             assert got.endswith(b"after")
             assert got[:-5] == data[:len(got) - 5]
+            assert file.tell() == len(got) - 5
 
     run(loop, main())
 
@@ -199,6 +207,62 @@ def test_a_sendfile_cancelled_before_it_begins(loop, content):
             receiving = asyncio.ensure_future(in_thread(read_all, peer))
             await close(transport, protocol)
             assert await receiving == written
+
+    run(loop, main())
+
+
+def test_it_waits_for_its_turn_among_sends_of_the_same_socket(loop, content):
+    """As operations of the ring: no send of the socket is put into the middle of another one."""
+    file, data = content
+    before, after = pattern(1_000_000, seed=3), pattern(1_000_000, seed=4)
+
+    async def main():
+        ours, peer = narrow_pair()
+        with ours, peer:
+            tasks = [loop.create_task(coroutine) for coroutine in (
+                loop.sock_sendall(ours, before), loop.sock_sendfile(ours, file), loop.sock_sendall(ours, after))]
+            await turns()
+            assert not any(task.done() for task in tasks)
+            assert "sock_sendfile" in repr(tasks[1])
+            got = await in_thread(read_exactly, peer, len(before) + len(data) + len(after))
+            assert got == before + data + after
+            assert await asyncio.gather(*tasks) == [None, len(data), None]
+
+    run(loop, main())
+
+
+def test_cancelled_while_it_waits_for_its_turn(loop, content):
+    file, _ = content
+    written = pattern(1_000_000, seed=3)
+
+    async def main():
+        ours, peer = narrow_pair()
+        with ours, peer:
+            sending = loop.create_task(loop.sock_sendall(ours, written))
+            task = loop.create_task(loop.sock_sendfile(ours, file))
+            await turns()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert file.tell() == 0
+            assert await in_thread(read_exactly, peer, len(written)) == written
+            await sending
+
+    run(loop, main())
+
+
+def test_a_file_closed_while_it_is_sent(loop, content):
+    file, _ = content
+
+    async def main():
+        ours, peer = narrow_pair()
+        with ours, peer:
+            task = loop.create_task(loop.sock_sendfile(ours, file))
+            await turns()
+            file.close()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
     run(loop, main())
 

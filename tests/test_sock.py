@@ -331,6 +331,30 @@ def test_they_answer_coroutines(loop):
     run(loop, main())
 
 
+def test_what_a_task_waits_for(loop):
+    """Programs look at a task's _fut_waiter as they would at a future: anyio does, to see which tasks are blocked."""
+    async def main():
+        ours, peer = pair()
+        with ours, peer:
+            for message, cancelled in ((b"data", False), (b"", True)):
+                task = loop.create_task(loop.sock_recv(ours, 10))
+                await turns(1)
+                waiter = task._fut_waiter
+                seen = []
+                waiter.add_done_callback(lambda done, seen=seen: seen.append((done.done(), done.cancelled())))
+                assert (waiter.done(), waiter.cancelled()) == (False, False)
+                if cancelled:
+                    task.cancel()
+                    assert (waiter.done(), waiter.cancelled()) == (True, True)
+                peer.sendall(message)
+                assert await asyncio.gather(task, return_exceptions=True) == [message] or task.cancelled()
+                assert task.cancelled() == cancelled
+                assert seen == [(True, cancelled)]
+                assert waiter.done()
+
+    run(loop, main())
+
+
 def test_a_coroutine_that_is_never_awaited(loop):
     ours, peer = pair()
     with ours, peer, pytest.warns(RuntimeWarning, match="sock_recv' was never awaited"):

@@ -87,7 +87,7 @@ cdef uint32_t _parse_unix(object name, unsigned char *raw) except? 0:
     name = bytes(name)
     size = PyBytes_GET_SIZE(name)
     abstract = size > 0 and PyBytes_AS_STRING(name)[0] == 0
-    if size == 0 or size > UNIX_PATH_MAX or size == UNIX_PATH_MAX and not abstract:
+    if size <= 0 or size > UNIX_PATH_MAX or size == UNIX_PATH_MAX and not abstract:
         return 0
     memset(raw, 0, UNIX_ADDRESS_SIZE)
     (<unsigned short *>raw)[0] = AF_UNIX

@@ -125,8 +125,8 @@ cdef class Listener:
         try:
             protocol = self.protocol_factory()
             transport = _transport_type.__new__(_transport_type)
-            transport._extra = None
             core = StreamCore.__new__(StreamCore)
+            transport._extra = core
             core.peername = _peer_address(fd)
             core.sockname = self.address = _own_address(fd, self.address)
             core._init(self.loop, transport, fd, None, protocol, None)

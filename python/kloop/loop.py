@@ -11,10 +11,10 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, events
+from asyncio import base_events, events, unix_events
 from typing import Any
 
-from . import _core, tls
+from . import _core, addresses, tls
 from .datagram_transport import DatagramTransport
 from .errors import DriverUnavailable
 from .pipes import ReadPipeTransport, WritePipeTransport
@@ -136,8 +136,12 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, *,
                                extra: Any = None, server: Any = None,
-                               context: Any = None) -> StreamTransport:
+                               context: Any = None) -> Any:
         self._ensure_fd_no_transport(sock)
+        if _overrides(sock, 'recv', 'recv_into', 'send', 'sendmsg'):
+            options = {} if context is None else {'context': context}
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server, **options)
         return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock: Any, protocol: Any, address: Any = None,
@@ -152,6 +156,11 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
                             extra: Any = None, server: Any = None, context: Any = None,
                             **timeouts: Any) -> Any:
         self._ensure_fd_no_transport(rawsock)
+        if _overrides(rawsock, 'recv', 'recv_into', 'send', 'sendmsg'):
+            options = timeouts if context is None else {**timeouts, 'context': context}
+            return super()._make_ssl_transport(
+                rawsock, protocol, sslcontext, waiter, server_side=server_side,
+                server_hostname=server_hostname, extra=extra, server=server, **options)
         layer = _core.TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         StreamTransport(self, rawsock, layer, None, extra, server, context)
@@ -162,6 +171,8 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         return await tls.start_tls(self, transport, protocol, sslcontext, **options)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
+        if not isinstance(transp, StreamTransport):
+            return int(await super()._sendfile_native(transp, file, offset, count))
         sock = transp.get_extra_info('socket')._sock
         reading = transp.is_reading()
         transp.pause_reading()
@@ -200,6 +211,25 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             await transport._wait()
             raise
         return transport
+
+    # ---- names
+
+    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0,
+                          proto: int = 0, flags: int = 0) -> Any:
+        """Resolves a host. As asyncio's, in a thread; numeric hosts are answered at once."""
+        if not addresses.is_numeric(host, port):
+            return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+        self._check_closed()
+        function = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
+        return function(host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Names an address. As asyncio's, in a thread; at once where only numbers are wanted."""
+        if not addresses.wants_numbers(flags):
+            return await super().getnameinfo(sockaddr, flags)
+        self._check_closed()
+        return socket.getnameinfo(sockaddr, flags)
+
     # ---- sockets
 
     sock_recv = _core.sock_recv  # type: ignore[assignment]  # asyncio says n, typeshed nbytes
@@ -221,6 +251,18 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             address = resolved[0][4]
         await _core.connect_resolved(self, sock, address)
 
+    async def _sock_sendfile_native(self, sock: Any, file: Any, offset: int, count: Any) -> int:
+        if not hasattr(unix_events.os, 'sendfile'):     # patched away there, to have the fallback
+            raise asyncio.SendfileNotAvailableError('os.sendfile() is not available')
+        try:
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
+        except (AttributeError, OSError):       # io.UnsupportedOperation is one
+            raise asyncio.SendfileNotAvailableError('not a regular file') from None
+        if not count and not size:
+            return 0
+        return await _core.send_file(self, sock, fd, offset, count, size)
+
     # ---- servers
 
     def _start_serving(self, protocol_factory: Any, sock: Any, sslcontext: Any = None,
@@ -230,6 +272,10 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         accept = functools.partial(self._accepted, protocol_factory, sslcontext, server, timeouts,
                                    context is not None)
         fd = sock.fileno()
+        if _overrides(sock, 'accept'):
+            options = {} if context is None else {'context': context}
+            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **options)
+            return
         if fd in self._serving:
             raise RuntimeError(f'File descriptor {fd} is already served by this loop')
         self._serving[fd] = _core.Listener(
@@ -247,6 +293,13 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         if listener is not None:
             listener.close()
         super()._stop_serving(sock)  # closes it, and unlinks a unix socket where Python does
+
+
+def _overrides(sock: Any, *names: str) -> bool:
+    """Whether a socket has methods of its own in place of these: asyncio's transports, which call them, are for it."""
+    kind = type(sock)
+    return (kind is not socket.socket and issubclass(kind, socket.socket)   # a mock is no subclass
+            and any(getattr(kind, name) is not getattr(socket.socket, name) for name in names))
 
 
 def _fileno(fileobj: Any) -> int:

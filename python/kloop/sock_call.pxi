@@ -30,6 +30,7 @@ cdef class SocketCall:
     cdef SocketCall behind          # the next one of this socket
     cdef int stage                  # CALL_
     cdef bint failed
+    cdef bint called_off            # by cancel()
     cdef bint submitted             # the core has it, or will with the next poll
     cdef bint blocking
 
@@ -248,7 +249,7 @@ cdef class SocketCall:
         self._release()
         return 0
 
-    # ---- the future, as far as a task needs one
+    # ---- the future, as far as a task needs one, and those who look at what a task waits for
 
     cdef int _set(self, object value) except -1:
         self.value = value
@@ -308,6 +309,12 @@ cdef class SocketCall:
     def get_loop(self):
         return self.loop
 
+    def done(self):
+        return self.stage == CALL_DONE or self.stage == CALL_OVER
+
+    def cancelled(self):
+        return self.called_off
+
     def add_done_callback(self, callback, *, context=None):
         if context is None:
             context = PyContext_CopyCurrent()
@@ -333,6 +340,7 @@ cdef class SocketCall:
         if self.stage != CALL_WAITING:
             return False
         self.stage = CALL_DONE
+        self.called_off = True
         self._fail(_CancelledError() if msg is None else _CancelledError(msg))
         self._cancel_operation()
         self._schedule()

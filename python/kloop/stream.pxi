@@ -51,6 +51,7 @@ cdef class StreamCore:
     cdef str kind                       # 'socket' or 'pipe', for messages
     cdef object sock                    # made when asked for, if accepted
     cdef object shown_sock              # get_extra_info('socket'), the same each time
+    cdef object extra                   # what the maker of the transport tells of it, or None
     cdef object peername
     cdef object sockname
     cdef list pending                   # completed while paused: bytes, _EOF or an OSError; or None
@@ -119,6 +120,21 @@ cdef class StreamCore:
 
     def __repr__(self):
         return f'<stream of {self.transport!r}>'
+
+    def get(self, name, default=None):
+        """The transport's _extra is this, not a dictionary: get_extra_info(), which is asyncio's, asks it.
+
+        Names of addresses are made when asked for.
+        """
+        if name == 'socket':
+            if self.shown_sock is None:
+                self.shown_sock = trsock.TransportSocket(_socket_of(self))
+            return self.shown_sock
+        if name == 'peername':
+            return _name_of(self.peername)
+        if name == 'sockname':
+            return _name_of(self.sockname)
+        return default if self.extra is None else self.extra.get(name, default)
 
     cdef int _set_protocol(self, object protocol) except -1:
         self.protocol = protocol

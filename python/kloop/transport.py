@@ -45,7 +45,6 @@ class StreamTransport(transports._FlowControlMixin, asyncio.Transport):  # type:
 
     get_protocol = _core.get_protocol
     set_protocol = _core.set_protocol
-    get_extra_info = _core.get_extra_info
 
     # asyncio's sslproto and sendfile call these.
     _force_close = _core.force_close

@@ -51,7 +51,7 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
     """
     cdef StreamCore core = StreamCore.__new__(StreamCore)
     cdef int one = 1
-    self._extra = extra
+    core.extra = extra
     try:
         core.sockname = sock.getsockname()
     except OSError:
@@ -63,7 +63,7 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
             core.peername = None
     else:
         core.peername = extra['peername']
-    self._core = core
+    self._core = self._extra = core
     core._init(loop, self, sock.fileno(), sock, protocol, context)
     if loop.kept is not None:
         core.pending = _all_kept(loop, sock)
@@ -216,22 +216,6 @@ def set_write_buffer_limits(self, high=None, low=None):
     cdef StreamCore core = _core_of(self)
     _set_limits(core, high, low)
     _maybe_pause_protocol(core)
-
-
-def get_extra_info(self, name, default=None):
-    """'socket', 'sockname', 'peername', or what the maker of the transport gave."""
-    cdef StreamCore core = _core_of(self)
-    if name == 'socket':
-        if core.shown_sock is None:
-            core.shown_sock = trsock.TransportSocket(_socket_of(core))
-        return core.shown_sock
-    if name == 'peername':
-        return _name_of(core.peername)
-    if name == 'sockname':
-        return _name_of(core.sockname)
-    if self._extra is None:
-        return default
-    return self._extra.get(name, default)
 
 
 def reading_paused(self):

@@ -12,6 +12,7 @@ DIFFERENCES = {
             "wants the class of the loop to be of asyncio's own module",
     },
     "anyio": {},
+    "websockets": {},
     "tornado": {},
     "asyncpg": {},
     "redis": {},

@@ -117,7 +117,8 @@ def parse_options(argv):
     parser.add_argument("suites", nargs="*", help=f"cpython, {', '.join(SUITES)} (default: all)")
     parser.add_argument("--compare", action="store_true", help="on uvloop and rloop too")
     parser.add_argument("--pythons", nargs="*", default=[], metavar="3.x",
-                        help="run CPython's own suite with these Pythons too, fetched where they are not here")
+                        help="run CPython's own suite with these Pythons instead of this one, "
+                             "fetched where they are not here")
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--json", type=Path, default=environments.WORK / "results.json",
                         help="where the outcomes are written (default: build/compat/results.json)")

@@ -11,7 +11,8 @@ class Suite:
     without: patterns of those that say nothing of a loop, with the reason beside them. copied: what
     else of the distribution the tests read. arguments: for pytest. extra: a module with install(spec)
     that puts the loop in place where the stand-in for asyncio's can't. needs: a server of servers.py.
-    limit_s: for one test. since: the oldest Python.
+    limit_s: for one test. since: the oldest Python. debian: the path in Debian's pool of an archive
+    that holds the tests, where the source distribution does not.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Suite:
     needs: str = ""
     limit_s: int = 60
     since: tuple = (3, 10)
+    debian: str = ""
 
     @property
     def requirement(self):
@@ -62,7 +64,13 @@ SUITES = {suite.name: suite for suite in [
           files=("tests/**/test_*.py",),
           without=("tests/test_all_attributes.py",),    # needs the source tree
           copied=("tests", "pyproject.toml"),
-          arguments=(*OWN_OPTIONS, *NO_TIMEOUT, "-k", "not trio")),
+          arguments=(*OWN_OPTIONS, *NO_TIMEOUT, "-k", "not trio and not asyncio+uvloop")),
+    # No source distribution on PyPI holds its tests of asyncio; the newest archive that a stable Debian keeps does.
+    Suite("websockets", "15.0.1",
+          "8451495265af3e368f794c4dc15c99ce90c771d95560f542bff8c64b5455af3b",
+          files=("tests/**/test_*.py",),
+          without=("tests/sync/*",),        # threads and sockets, no loop
+          debian="pool/main/p/python-websockets/python-websockets_15.0.1.orig.tar.gz"),
     Suite("tornado", "6.6.1",
           "28e6311402af59c8b02e3fa0f5e7d8eb465b25081381803b127d97e6a4395d5a",
           files=("tornado/test/*_test.py",),

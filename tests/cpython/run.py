@@ -71,7 +71,7 @@ class FileRun:
             result.listed[test_id] = entry
             if entry.kind.rerun:
                 to_try.append(test_id)
-        result.outcomes |= self.run_ids(wanted, self.options.loop, TEST_LIMIT_S, RESTARTS)
+        result.outcomes |= self.run_ids(wanted, self.options.loop, self.options.limit_s, RESTARTS)
         if self.options.loop != STOCK:
             self.set_apart_what_stock_fails(result)
         if self.options.try_listed:
@@ -214,6 +214,7 @@ def parse_options(argv):
     parser.add_argument("--all", action="store_true", help="run listed tests as if they were not listed")
     parser.add_argument("--no-listed", dest="try_listed", action="store_false",
                         help="do not try listed tests to see whether they pass")
+    parser.add_argument("--limit-s", type=float, default=TEST_LIMIT_S, help="seconds a test may take")
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("-v", "--verbose", action="store_true", help="show what the tests print")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
