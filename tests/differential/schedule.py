@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from .world import World
 
 LANE = "order"
+AFTER_TIMERS = "after timers"
 # No two timers of a script are due at the same time: which runs first then is a matter of the heap.
 STEP_S = 0.0007
 STEPS = 12
@@ -30,7 +31,10 @@ class Schedule:
         if then == "raise":
             raise ZeroDivisionError(number)
         if then == "soon":
-            self.soon(number + 100, "nothing")
+            self.handles[number + 100] = self.world.loop.call_soon(self.run, number + 100, "nothing")
+        elif then == "soon after a timer":
+            self.handles[number + 100] = self.world.loop.call_soon(
+                self.world.note, AFTER_TIMERS, "ran", number)
         elif then == "cancel":
             self.cancel(number + 1)
         elif then == "cancel all":
@@ -47,6 +51,8 @@ class Schedule:
         self.serial += 1
         # The fraction makes it unique.
         when_s = self.world.burst_s + (steps + self.serial / 1000) * STEP_S * self.world.patience
+        if then == "soon":      # before the next timer or behind it, as time passes
+            then = "soon after a timer"
         self.handles[number] = self.world.loop.call_at(when_s, self.run, number, then)
 
     def later(self, number: int, then: str, delay_s: float) -> None:

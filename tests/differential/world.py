@@ -19,6 +19,8 @@ QUIET_SLEEPS = 2
 # What settles at all settles far sooner; a loop that never calls back fails the comparison by what is missing.
 SETTLE_LIMIT_S = 10.0
 
+REPORTS = "reports"     # the lane of what the exception handler was told
+
 _PATTERN = peers.pattern(4 << 20, seed=5)
 
 
@@ -95,11 +97,9 @@ class World:
 
     def reported(self, loop, context) -> None:
         """The loop's exception handler."""
-        thing = context.get("protocol")
-        lane = getattr(thing, "lane", "loop")
-        # A callback is named with its class and its arguments, which are each loop's own.
-        message = re.sub(r"callback [\w.]*\b(\w+)\(.*", r"callback \1", context["message"])
-        self.note(lane, "reported", message, outcome(context.get("exception")))
+        # A callback is named as each loop has it inside, with its arguments.
+        message = re.sub(r"Exception in callback.*", "Exception in callback", context["message"], flags=re.DOTALL)
+        self.note(REPORTS, message, outcome(context.get("exception")))
 
     async def settle(self) -> None:
         deadline_s = time.monotonic() + SETTLE_LIMIT_S
