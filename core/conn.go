@@ -77,6 +77,7 @@ type Conn struct {
 	wantEOF  bool
 	shutdown bool
 	failure  *OpError
+	refused  *OpError // a send has failed, and Closed waits for what the peer had sent before
 	queue    sendQueue
 }
 
@@ -133,7 +134,9 @@ func (c *Conn) wantToRead(want bool) {
 
 // Close stops receiving, sends what is queued, then ends the connection.
 func (c *Conn) Close() {
-	if c.closing == closeOpen {
+	if c.refused != nil {
+		c.abort(c.refused)
+	} else if c.closing == closeOpen {
 		c.closing = closeGraceful
 		c.engine.markDirty(c)
 	}

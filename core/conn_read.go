@@ -4,7 +4,7 @@ import "syscall"
 
 // flushReceive arms or cancels the receive, if that is not as wanted.
 func (c *Conn) flushReceive() {
-	want := c.wantRead && !c.readEOF && c.closing == closeOpen
+	want := c.wantRead && !c.readEOF && c.closing == closeOpen && c.refused == nil
 	switch {
 	case want && c.receive == receiveIdle:
 		op := c.receiveOp()
@@ -33,6 +33,13 @@ func (c *Conn) notCancelled() {
 
 // received handles a completion of the receive.
 func (c *Conn) received(done *Completion) {
+	c.deliver(done)
+	if c.refused != nil && c.receive == receiveIdle {
+		c.abort(c.refused)
+	}
+}
+
+func (c *Conn) deliver(done *Completion) {
 	if !done.More {
 		c.receive = receiveIdle
 	}
@@ -73,8 +80,9 @@ func (c *Conn) rearmReceive(done *Completion) {
 }
 
 func (c *Conn) receivedEOF() {
-	// A receive armed before the first end of file was delivered meets it again.
-	if c.readEOF {
+	// A receive armed before the first end of file was delivered meets it again. After a failed send it may
+	// be no end at all: recv(2) answers 0 on a socket whose reset the send has reported.
+	if c.readEOF || c.refused != nil {
 		return
 	}
 	c.readEOF = true

@@ -46,7 +46,7 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 	c.engine.markDirty(c)
 }
 
-func (c *Conn) takesWrites() bool { return c.closing == closeOpen && !c.wantEOF }
+func (c *Conn) takesWrites() bool { return c.closing == closeOpen && !c.wantEOF && c.refused == nil }
 
 // WriteEOF shuts down the sending side once everything queued is sent. What has only
 // one side is closed.
@@ -114,7 +114,7 @@ func (c *Conn) shutdownWrite() {
 
 // sent handles the answer to the send under way: bytes taken, or a negative errno.
 func (c *Conn) sent(res int32) {
-	short := int(res) < c.flight
+	short, waited := int(res) < c.flight, c.sending != sendQuick
 	c.sending, c.flight = sendIdle, 0
 	if res > 0 {
 		c.advance(int(res))
@@ -128,12 +128,24 @@ func (c *Conn) sent(res int32) {
 		errno := syscall.Errno(-res)
 		// ECANCELED: by Leave, or with the thread that submitted it.
 		if !transient(errno) && errno != syscall.ECANCELED {
-			c.fail("write", errno)
+			c.sendFailed(errno, waited)
 			return
 		}
 	}
 	c.progressed(max(int(res), 0), short)
 	c.sendNext()
+}
+
+// sendFailed ends the connection. What the peer had sent before it stopped reading, an answer perhaps that
+// says why, comes first, if the send had to wait: its failure overtakes bytes that the kernel has already.
+func (c *Conn) sendFailed(errno syscall.Errno, waited bool) {
+	if !waited || c.closing != closeOpen || c.receive == receiveIdle {
+		c.fail("write", errno)
+		return
+	}
+	c.refused = &OpError{Op: "write", Err: errno}
+	c.dropQueue()
+	c.engine.markDirty(c)
 }
 
 // sendNext has the next flush go on with what is left to do.
@@ -197,7 +209,7 @@ func (c *Conn) freePart(p part) {
 // that was is over, and nothing else tells. The kernel's error is answered at once; it
 // ends the connection, and Closed tells it with the next poll.
 func (c *Conn) SendNow() (left int, failed syscall.Errno) {
-	if c.gone || c.closing == closeAborting {
+	if c.gone || c.closing == closeAborting || c.refused != nil {
 		return 0, 0
 	}
 	if c.sending == sendIdle {

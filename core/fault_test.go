@@ -342,6 +342,72 @@ func TestErrorsEndTheConnection(t *testing.T) {
 	}
 }
 
+// refusedSend makes a polled send of c fail while its receive is armed.
+func refusedSend(w *world, d *scripted, c *Conn) {
+	w.write(c, []byte("some and more"))
+	w.e.Flush()
+	d.sent(c, 4)
+	w.poll(0)
+	w.poll(0)
+	d.take(OpSend)
+	d.fail(OpSend, c, syscall.EPIPE)
+	w.poll(0)
+}
+
+func TestBytesThatCameBeforeAFailedSendAreDelivered(t *testing.T) {
+	w, d, c, r := script(t)
+	refusedSend(w, d, c)
+	if r.closed || w.released[1] != 1 {
+		t.Fatalf("closed %v, released %v", r.closed, w.released)
+	}
+	w.poll(0)
+	if got := d.take(OpCancel); len(got) != 1 || got[0].Target != makeToken(OpReceive, c.id) {
+		t.Fatalf("cancels: %v", got)
+	}
+	w.write(c, []byte("nobody's"))
+	d.data(c, "answer", true)
+	d.finish(makeToken(OpReceive, c.id))
+	w.poll(0)
+	w.poll(0)
+	if got := r.got.String(); got != "answer" {
+		t.Errorf("received %q", got)
+	}
+	if !r.closed || r.err == nil || r.err.Op != "write" || r.err.Err != syscall.EPIPE {
+		t.Errorf("closed %v with %v", r.closed, r.err)
+	}
+	if w.released[2] != 1 || len(d.take(OpSend)) != 0 {
+		t.Errorf("released %v", w.released)
+	}
+}
+
+func TestTheEndOfAConnectionWhoseSendFailed(t *testing.T) {
+	for name, test := range map[string]struct {
+		act func(d *scripted, c *Conn)
+		op  string
+	}{
+		"end of file":    {func(d *scripted, c *Conn) { d.data(c, "", false) }, "write"},
+		"receive failed": {func(d *scripted, c *Conn) { d.fail(OpReceive, c, syscall.ECONNRESET) }, "read"},
+		"closed":         {func(d *scripted, c *Conn) { c.Close(); d.finish(makeToken(OpReceive, c.id)) }, "write"},
+		"aborted":        {func(d *scripted, c *Conn) { c.Abort(); d.finish(makeToken(OpReceive, c.id)) }, ""},
+		"paused":         {func(d *scripted, c *Conn) { c.Pause(); d.finish(makeToken(OpReceive, c.id)) }, "write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d, c, r := script(t)
+			refusedSend(w, d, c)
+			test.act(d, c)
+			w.poll(0)
+			w.poll(0)
+			op := ""
+			if r.err != nil {
+				op = r.err.Op
+			}
+			if !r.closed || op != test.op || r.eof {
+				t.Errorf("closed %v with %v, end of file %v", r.closed, r.err, r.eof)
+			}
+		})
+	}
+}
+
 func TestOwnersOfASendUnderWayAreKeptThroughAnAbort(t *testing.T) {
 	w, d, c, r := script(t)
 	w.write(c, []byte("under way"))

@@ -230,6 +230,20 @@ def test_the_peer_resets_in_the_middle_of_a_write(loop, size):
     run(loop, main())
 
 
+def test_what_the_peer_answers_before_it_breaks_a_large_write_off(loop):
+    """As a web server that answers 413 and closes while the body still comes."""
+    async def main():
+        transport, protocol, peer = await connection(loop, SMALL_BUFFER)
+        peer.sendall(b"too large")
+        peer.close()
+        transport.write(bytes(MIB))
+        await protocol.called("connection_lost")
+        assert bytes(protocol.data) == b"too large"
+        assert isinstance(protocol.lost_with, (ConnectionResetError, BrokenPipeError))
+
+    run(loop, main())
+
+
 def test_the_peer_resets_while_closing(loop):
     async def main():
         transport, protocol, peer = await connection(loop, SMALL_BUFFER)

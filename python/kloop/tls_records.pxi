@@ -25,7 +25,20 @@ cdef class Span:
     cdef Py_ssize_t size
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.at, self.size, 0, flags)
+        # Not PyBuffer_FillInfo(), which overwrites view.obj: Cython has put a reference to None there.
+        view.obj = self
+        view.buf = self.at
+        view.len = self.size
+        view.readonly = 0
+        view.itemsize = 1
+        view.format = NULL
+        if flags & PyBUF_FORMAT:
+            view.format = b'B'
+        view.ndim = 1
+        view.shape = &view.len if flags & PyBUF_ND else NULL
+        view.strides = &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
 
 
 @cython.final

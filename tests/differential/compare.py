@@ -1,0 +1,58 @@
+"""Which traces count as the same.
+
+Stock asyncio's trace is the measure. Where it leaves something to the kernel's timing, as little as possible is left out:
+
+- A socket that is closed while bytes of its peer are unread resets the connection, and the reset overtakes what is still under way.
+  kloop reads ahead, so it may have read those bytes: its peer sees the end where asyncio's sees a reset, with all that was sent.
+  It accepts ahead too: a client of a server that is closed sees the end where asyncio's, never accepted, sees a reset.
+- A write that fails may have overtaken the end of the peer's stream: eof_received then is called or not.
+- asyncio calls eof_received() again whenever reading is resumed after it (docs/compatibility.md).
+- A transport that is aborted, or fails, with bytes in its buffer drops them: how many had left before is the kernel's affair.
+"""
+
+from __future__ import annotations
+
+from .world import REPORTS
+
+END = ("eof_received",)
+ENDS = ("peer saw the end", "peer failed")
+
+
+def difference(expected, seen) -> str:
+    """What differs between two worlds that ran the same script, for people; empty if nothing does. expected: on asyncio."""
+    lanes = sorted({*expected.lanes, *seen.lanes})
+    lines = []
+    for lane in lanes:
+        left, right = _normal(lane, expected.lanes.get(lane, [])), _normal(lane, seen.lanes.get(lane, []))
+        if left != right and not _same_for_the_peer(lane, left, right, lane in expected.cut):
+            lines += [lane, f"  asyncio  {left}", f"  kloop    {right}"]
+    return "\n".join(lines)
+
+
+def _normal(lane: str, events: list) -> list:
+    """With the end of the stream once, and not just before a connection that was lost with an error."""
+    kept: list = []
+    if lane == REPORTS:     # those of several connections have no order
+        return sorted(events)
+    for event in events:
+        if event[0] == "connection_lost" and event[1] != "None" and kept and kept[-1] == END:
+            kept.pop()
+        if event != END or END not in kept:
+            kept.append(event)
+    return kept
+
+
+def _same_for_the_peer(lane: str, left: list, right: list, cut: bool) -> bool:
+    if not (lane.startswith("peer") or " client " in lane):
+        return False
+    was_reset = bool(left) and left[-1][0] == "peer failed"
+    if not (was_reset or cut):
+        return False
+    got, got_here = _received(left), _received(right)
+    ends = [event[0] for event in left if event[0] in ENDS]
+    ends_here = [event[0] for event in right if event[0] in ENDS]
+    return len(ends) == len(ends_here) and (cut or got_here >= got)
+
+
+def _received(events: list) -> int:
+    return sum(event[1] for event in events if event[0] == "peer received")

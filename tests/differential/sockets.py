@@ -1,0 +1,129 @@
+"""The loop's sock_* methods under scripts: receives, sends, accepts and connects, with cancels in between."""
+
+from __future__ import annotations
+
+import socket
+
+from hypothesis import strategies as st
+
+from .world import Peer, World, linked, payload
+
+SIZES = (1, 100, 8192, 65536, 65537)
+LARGE = 1 << 20
+RECEIVES = (1, 100, 65536, 1 << 18)
+
+
+class Link:
+    """A socket for the loop's methods, and its peer. asyncio can have one reader and one writer of a socket."""
+
+    def __init__(self, world: World, number: int, sock: socket.socket, peer: Peer):
+        self.world, self.lane, self.sock, self.peer = world, f"socket {number}", sock, peer
+        self.receiving = self.sending = None
+        self.written = 0
+        self.closed = False
+
+    def busy(self, task) -> bool:
+        return task is not None and not task.done()
+
+    def receive(self, size: int) -> None:
+        if not self.busy(self.receiving) and not self.closed:
+            self.receiving = self._data("recv", self.world.loop.sock_recv(self.sock, size), size)
+
+    def receive_into(self, size: int) -> None:
+        if self.busy(self.receiving) or self.closed:
+            return
+        buffer = bytearray(size)
+
+        async def into():
+            return bytes(buffer[:await self.world.loop.sock_recv_into(self.sock, buffer)])
+
+        self.receiving = self._data("recv", into(), size)
+
+    def _data(self, name: str, coroutine, size: int):
+        """Several receives in a row count as one of their bytes, but an empty one as the end of the stream."""
+
+        def show(data):
+            assert len(data) <= size
+            if data:
+                self.world.note_data(self.lane, "received", data)
+            return "data" if data else "end"
+
+        return self.world.start(f"{self.lane} receives", name, coroutine, show)
+
+    def send(self, size: int) -> None:
+        if self.busy(self.sending) or self.closed:
+            return
+        data = payload(size, self.written)
+        self.written += size
+        self.sending = self.world.start(f"{self.lane} sends", "sendall", self.world.loop.sock_sendall(self.sock, data))
+
+    def cancel(self, which: str) -> None:
+        task = self.receiving if which == "receive" else self.sending
+        if not self.busy(task):
+            return
+        if which == "send" and self.sock.fileno() >= 0:
+            self.world.cut.add(self.peer.lane)
+        task.cancel()
+
+    def close(self) -> None:
+        if not self.busy(self.receiving) and not self.busy(self.sending):
+            self.closed = True
+            self.sock.close()
+
+    def pump(self) -> None:
+        self.peer.pump()
+
+    def owes(self) -> bool:
+        return self.peer.reads and not self.peer.closed and not self.peer.ended and self.busy(self.sending)
+
+    def finish(self) -> None:
+        self.peer.reads = True
+        if not self.busy(self.receiving):
+            self.receive(1 << 20)
+
+    def end(self) -> None:
+        self.peer.close()
+        for task in (self.receiving, self.sending):
+            if self.busy(task):
+                task.cancel()
+        self.world.loop.call_soon(self.sock.close)
+
+
+async def begin(world: World, setup) -> None:
+    for number, (family, small, reads) in enumerate(setup):
+        ours, far = linked(family, small)
+        world.things.append(Link(world, number, ours, Peer(world, f"peer {number}", far, reads or not small)))
+
+
+def perform(world: World, operation) -> None:
+    number, name, *args = operation
+    link = world.things[number % len(world.things)]
+    if name == "peer":
+        getattr(link.peer, args[0])(*args[1:])
+    elif name == "peer reads":
+        link.peer.reads = True
+    elif name == "wrong":
+        call = getattr(world.loop, args[0])
+        world.start(link.lane, f"wrong {args[0]}", call(link.sock, *args[1:]))
+    elif not (name == "send" and args[0] == LARGE and link.written > 3 << 20):
+        getattr(link, name)(*args)
+
+
+def operations():
+    one = st.one_of(
+        st.tuples(st.sampled_from(("receive", "receive_into")), st.sampled_from(RECEIVES)),
+        st.tuples(st.just("send"), st.sampled_from((*SIZES, LARGE))),
+        st.tuples(st.just("cancel"), st.sampled_from(("receive", "send"))),
+        st.tuples(st.sampled_from(("close", "peer reads"))),
+        st.sampled_from((("wrong", "sock_recv", "5"), ("wrong", "sock_recv", -1), ("wrong", "sock_sendall", "text"),
+                         ("wrong", "sock_recv_into", b"fixed"), ("wrong", "sock_connect", "nowhere"))),
+        st.tuples(st.just("peer"), st.just("send"), st.sampled_from(SIZES)),
+        st.tuples(st.just("peer"), st.sampled_from(("shutdown", "close", "reset"))),
+    )
+    return st.builds(lambda number, operation: (number, *operation), st.integers(0, 1), one)
+
+
+def scripts():
+    link = st.tuples(st.sampled_from(("tcp", "unix")), st.booleans(), st.booleans())
+    return st.tuples(st.lists(link, min_size=1, max_size=2).map(tuple),
+                     st.lists(st.lists(operations(), min_size=1, max_size=4).map(tuple), max_size=6).map(tuple))
