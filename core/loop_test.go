@@ -268,7 +268,7 @@ func TestTraceTellsOfOperations(t *testing.T) {
 }
 
 func TestOverflowOfTheCompletionQueueLosesNothing(t *testing.T) {
-	w := newWorld(t, UringOptions{Entries: 2, CQEntries: 4, SQPollCPU: -1})
+	w := newWorld(t, mode{UringOptions: UringOptions{Entries: 2, CQEntries: 4, SQPollCPU: -1}})
 	const count = 100
 	var got []*recorder
 	for i := range count {

@@ -230,7 +230,7 @@ func TestOperationPolls(t *testing.T) {
 }
 
 func TestOperationWithoutReceiveBuffers(t *testing.T) {
-	w := newWorld(t, UringOptions{Buffers: 1, BufferSize: 4096, SQPollCPU: -1})
+	w := newWorld(t, mode{UringOptions: UringOptions{Buffers: 1, BufferSize: 4096, SQPollCPU: -1}})
 	r := newOutcomes(t)
 	const pairs = 8
 	for tag := uint64(1); tag <= pairs; tag++ {
