@@ -428,7 +428,8 @@ func TestMoreDataThanBuffers(t *testing.T) {
 				t.Errorf("got %d bytes, or other ones", r.got.Len())
 			}
 			s := w.e.Stats()
-			if s.NoBufs == 0 || s.Rearms == 0 {
+			// With epoll a receive without a buffer waits for one.
+			if !options.epoll && (s.NoBufs == 0 || s.Rearms == 0) {
 				t.Errorf("%d times without buffers, %d re-arms: this tests nothing", s.NoBufs, s.Rearms)
 			}
 			c.Close()

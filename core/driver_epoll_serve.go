@@ -87,6 +87,7 @@ func (d *EpollDriver) act(w *epollWaiter, events uint32) bool {
 		return false
 	}
 	if w.queued {
+		w.seen |= events // an end of the stream is told once
 		return true
 	}
 	switch w.kind {
