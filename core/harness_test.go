@@ -46,9 +46,9 @@ func everyMode(t *testing.T, test func(w *world)) {
 }
 
 // bothDrivers runs a test on both drivers with their default options.
-func bothDrivers(t *testing.T, test func(w *world)) {
+func bothDrivers(t *testing.T, test func(t *testing.T, w *world)) {
 	for _, name := range []string{"ring", "epoll"} {
-		t.Run(name, func(t *testing.T) { test(newWorld(t, modes[name])) })
+		t.Run(name, func(t *testing.T) { test(t, newWorld(t, modes[name])) })
 	}
 }
 
