@@ -237,7 +237,7 @@ func (l *Loop) Stop() {
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := l.engine.Attach(); err != nil {
+	if err := l.engine.Enter(); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, l.engine.Wake)()

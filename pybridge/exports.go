@@ -185,7 +185,7 @@ func kloop_go_attach(handle C.uint64_t) (result C.int) {
 	if l.broken {
 		return -C.int(syscall.ENOTRECOVERABLE)
 	}
-	err := l.engine.Attach()
+	err := l.engine.Enter()
 	l.tellDriver()
 	l.tell()
 	l.p.attached = 1

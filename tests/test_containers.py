@@ -41,7 +41,7 @@ def run(source, driver=None):
 
 
 def test_the_default_profile_of_container_engines_leaves_epoll():
-    driver, reason, *log = run("""
+    log, driver, reason, *second = run("""
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 seccomp.install(seccomp.DEFAULT_PROFILE)
 for _ in range(2):
@@ -50,19 +50,8 @@ for _ in range(2):
     assert driver == "epoll"
     assert "seccomp" in reason
     assert "Docker" in reason
-    lines = [line for line in log if line.startswith("INFO:kloop:")]
-    assert [] == lines[1:], "once in a process"
-    assert log[-2:] == [driver, reason]
-
-
-def test_the_log_line_of_a_fallback_says_why():
-    first, *_ = run("""
-logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-seccomp.install(seccomp.DEFAULT_PROFILE)
-kloop.run(echo())
-""")
-    assert first.startswith("INFO:kloop:the event loop runs on epoll: ")
-    assert "seccomp" in first
+    assert log == f"INFO:kloop:the event loop runs on epoll: {reason}"
+    assert second == [driver, reason]   # and no second line in the log
 
 
 @pytest.mark.parametrize("driver", ["epoll", "io_uring"])
@@ -190,33 +179,64 @@ kloop.run(echo())
     assert driver == "io_uring"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
-@pytest.mark.parametrize("options", ["", ", sqpoll=True"])
-def test_privileges_that_are_dropped_before_the_loop_runs(options):
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+DROP = """
+def drop():
+    os.setegid(65534)
+    os.seteuid(65534)
+
+def sqpoll_users():
+    users = []
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/status") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        if fields["Name"].strip().startswith("iou-sqp"):
+            users.append(fields["Uid"].split()[1])
+    return users
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("ran_before", [True, False])
+def test_a_submission_thread_has_no_privileges_that_were_dropped(ran_before):
     """A ring keeps those of the process that made it (CVE-2024-22017), so another is made."""
-    output = run(f"""
-loop = kloop.new_event_loop(driver="io_uring"{options})
-
-def rings():
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink("/proc/self/fd/" + name) == "anon_inode:[io_uring]":
-                found.append((name, os.fstat(int(name)).st_ino))
-        except OSError:
-            pass
-    return found
-
-def creds():
-    [ring] = rings()
-    return ring[0]
-
+    output = run(DROP + f"""
+loop = kloop.new_event_loop(driver="io_uring", sqpoll=True)
+if {ran_before}:
+    loop.run_until_complete(echo())
+assert sqpoll_users() == ["0"]
+drop()
 loop.run_until_complete(echo())
-os.setegid(65534)
-os.seteuid(65534)
-loop.run_until_complete(echo())
-print("rings", len(rings()))
-print("made", loop.stats()["enters"] > 0)
+print(*sqpoll_users())
 loop.close()
 """)
-    assert output[-2:] == ["rings 1", "made True"]
+    assert output[-1] == "65534"
+
+
+@needs_root
+@pytest.mark.parametrize("ran_before", [True, False])
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_ring_is_made_anew_only_when_privileges_were_dropped(ran_before, dropped):
+    done = finished(ECHO + DROP + f"""
+loop = kloop.new_event_loop(driver="io_uring", trace=True)
+if {ran_before}:
+    loop.run_until_complete(echo())
+if {dropped}:
+    drop()
+loop.run_until_complete(echo())
+loop.close()
+""", KLOOP_DRIVER=None, PYTHONPATH=seccomp.HERE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("attach: moved true, <nil>") == dropped
+
+
+@needs_root
+def test_epoll_needs_nothing_of_that():
+    output = run(DROP + """
+loop = kloop.new_event_loop(driver="epoll")
+loop.run_until_complete(echo())
+drop()
+loop.run_until_complete(echo())
+loop.close()
+""")
+    assert output[::2] == ["epoll", "epoll"]
