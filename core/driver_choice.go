@@ -45,7 +45,7 @@ const quickSince = "6.1"
 //
 // DriverAuto takes epoll where the kernel has no io_uring, or refuses it to this process
 // (EPERM, EACCES, ENOSYS, EINVAL, EOPNOTSUPP), or has one older than 6.1. Other errors, such as
-// ENOMEM and EMFILE, are answered. With DriverEpoll no system call of io_uring is made. An
+// ENOMEM and EMFILE, are answered, and EINVAL where only these options are wrong. With DriverEpoll no system call of io_uring is made. An
 // unknown name is answered with os.ErrInvalid.
 func NewDriver(o DriverOptions) (driver Driver, reason string, err error) {
 	from := "by the program"
@@ -86,7 +86,7 @@ func autoDriver(o DriverOptions) (Driver, string, error) {
 		if err == nil {
 			return ring, "the kernel has io_uring and lets this process use it", nil
 		}
-		if !choosesEpoll(err) {
+		if !choosesEpoll(err, uring.Available) {
 			return nil, "", err
 		}
 		refused = err
@@ -139,8 +139,9 @@ func quickUring(o UringOptions) (*UringDriver, error) {
 }
 
 // choosesEpoll says whether an error means that this process can't have io_uring, and
-// not that something has run out.
-func choosesEpoll(err error) bool {
+// not that something has run out. EINVAL means that only if available, which makes the smallest
+// ring there is, can't either: else the options are wrong.
+func choosesEpoll(err error, available func() error) bool {
 	if errors.Is(err, uring.ErrNotSupported) {
 		return true
 	}
@@ -149,8 +150,10 @@ func choosesEpoll(err error) bool {
 		return false
 	}
 	switch errno {
-	case syscall.EPERM, syscall.EACCES, syscall.ENOSYS, syscall.EINVAL, syscall.EOPNOTSUPP:
+	case syscall.EPERM, syscall.EACCES, syscall.ENOSYS, syscall.EOPNOTSUPP:
 		return true
+	case syscall.EINVAL:
+		return available() != nil
 	}
 	return false
 }

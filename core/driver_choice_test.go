@@ -53,6 +53,16 @@ func TestDriversThatAreNone(t *testing.T) {
 	}
 }
 
+// TestWrongOptionsOfARing are no reason for epoll, nor to be remembered.
+func TestWrongOptionsOfARing(t *testing.T) {
+	if _, _, err := NewDriver(DriverOptions{Name: DriverAuto, Uring: UringOptions{Buffers: 3}}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	if unavailable.err != nil {
+		t.Error(unavailable.err)
+	}
+}
+
 func TestFallbackIsRemembered(t *testing.T) {
 	t.Cleanup(func() { unavailable.err = nil })
 	unavailable.err = &uring.UnavailableError{Errno: syscall.EPERM, Cause: "the cause", Remedy: "the remedy"}
@@ -69,16 +79,20 @@ func TestFallbackIsRemembered(t *testing.T) {
 }
 
 func TestErrorsThatChooseEpoll(t *testing.T) {
+	nothing := func() error { return syscall.EINVAL }
+	something := func() error { return nil }
 	for _, err := range []error{
 		syscall.EPERM, syscall.EACCES, syscall.ENOSYS, syscall.EINVAL, syscall.EOPNOTSUPP,
 		&uring.NotSupportedError{Name: "a ring"},
 	} {
-		if !choosesEpoll(fmt.Errorf("making a ring: %w", err)) {
+		if !choosesEpoll(fmt.Errorf("making a ring: %w", err), nothing) {
 			t.Errorf("%v does not", err)
 		}
 	}
-	for _, err := range []error{syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, errors.New("another")} {
-		if choosesEpoll(fmt.Errorf("making a ring: %w", err)) {
+	for _, err := range []error{
+		syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.EINVAL, errors.New("another"),
+	} {
+		if choosesEpoll(fmt.Errorf("making a ring: %w", err), something) {
 			t.Errorf("%v does", err)
 		}
 	}
