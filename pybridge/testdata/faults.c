@@ -116,7 +116,7 @@ static void seccomp_is_told(void)
 	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 	CHECK(refused(&o, reason) == -EPERM);
 	CHECK(strstr(reason, "seccomp"));
-	k = open_loop(&automatic);
+	CHECK(kloop_open(&automatic, &k, reason, sizeof(reason)) == 0);
 	CHECK(strcmp(k->driver, "epoll") == 0 && strstr(k->driver_reason, "seccomp"));
 	CHECK(close_loop(k) == 0);
 }
