@@ -314,7 +314,13 @@ func TestOverflowOfTheCompletionQueueLosesNothing(t *testing.T) {
 // BenchmarkEcho is an echo of 1 KiB through the engine and a blocking peer in the
 // same thread: three system calls, of which one is the engine's.
 func BenchmarkEcho(b *testing.B) {
-	w := newWorld(b, modes["ring"])
+	for _, name := range []string{"ring", "epoll"} {
+		b.Run(name, func(b *testing.B) { benchmarkEcho(b, modes[name]) })
+	}
+}
+
+func benchmarkEcho(b *testing.B, mode mode) {
+	w := newWorld(b, mode)
 	_, r, peer := w.conn()
 	defer closeFD(peer)
 	r.discard, r.echo = true, true

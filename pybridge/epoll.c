@@ -62,15 +62,16 @@ int kloop_epoll_wait(struct kloop *p, int64_t timeout_ns)
 	p->enters++;
 	p->enters_wait += timeout_ns != 0;
 	n = wait_fine(p, timeout_ns);
-	p->s.looked_ns = kloop_now_ns();
 	if (n < 0)
 		return -errno;
 	*set->next = 0;
 	*set->count = (uint32_t)n;
 	*set->produced += (uint32_t)n;
-	if (n || timeout_ns)
+	if (n || timeout_ns) {
 		p->s.idle_looks = 0;
-	else if (p->s.idle_looks < KLOOP_IDLE_LOOKS)
-		p->s.idle_looks++;
+	} else {
+		p->s.idle_looks += p->s.idle_looks < KLOOP_IDLE_LOOKS;
+		p->s.looked_ns = kloop_now_ns();
+	}
 	return 0;
 }
