@@ -19,6 +19,7 @@ COLOURS = {
     "kloop": "#d1495b",
     "kloop+spin": "#edae49",
     "kloop+sqpoll": "#66a182",
+    "kloop+epoll": "#8d96a3",
 }
 MESSAGE_KINDS = ("echo", "sock", "unix", "udp", "tls", "web", "client")
 PANELS = (

@@ -14,7 +14,7 @@ MICROS = ("call_soon", "timers", "threadsafe", "sleep0")
 # As in servers/processes.py.
 PROCESSES = {"spawn": "true", "pipes": "cat"}
 WEB_CONNS = 100
-SPIN, SQPOLL = "kloop+spin", "kloop+sqpoll"
+SPIN, SQPOLL, EPOLL = "kloop+spin", "kloop+sqpoll", "kloop+epoll"
 # bench/floor.c, bench/floor_process.c: what is left when the loop, Python and Go are taken away.
 FLOOR = "C floor"
 
@@ -84,6 +84,9 @@ GOALS = (
     Goal("echo/protocol/1K/1000", "per_second", at_least=1.35),
     Goal("echo/protocol/1K/(10|100)", "cpu_us", at_most=0.78),
     Goal("echo/protocol/1K/1000", "cpu_us", at_most=0.70),
+    Goal("echo/protocol/1K/(10|100)", "per_second", at_least=1.05, loop=EPOLL),
+    Goal("echo/protocol/1K/1000", "per_second", at_least=1.1, loop=EPOLL),
+    Goal("sock/1K/10", "per_second", at_least=2.0, loop=EPOLL),
     Goal("echo/protocol/16K/(10|100)", "per_second", at_least=1.25),
     Goal("echo/protocol/100K/10", "per_second", at_least=1.05),
     Goal("echo/protocol/1K/1", "per_second", at_least=1.0),
@@ -124,18 +127,18 @@ def _echo(style: str, size: str, conns: int, extra: tuple[str, ...] = ()) -> Row
 
 def default_rows() -> list[Row]:
     """Every goal, and enough beside it to see where a gain ends."""
-    both = (SPIN, SQPOLL)
+    both = (SPIN, SQPOLL, EPOLL)
     return [
         _echo("protocol", "64B", 10),
         _echo("protocol", "64B", 1000),
         _echo("protocol", "1K", 1, both),
         _echo("protocol", "1K", 10, (*both, FLOOR)),
-        _echo("protocol", "1K", 100, (FLOOR,)),
-        _echo("protocol", "1K", 1000, (SQPOLL, FLOOR)),
+        _echo("protocol", "1K", 100, (EPOLL, FLOOR)),
+        _echo("protocol", "1K", 1000, (SQPOLL, EPOLL, FLOOR)),
         _echo("protocol", "1K", 5000),
         _echo("protocol", "16K", 10, (FLOOR,)),
-        _echo("protocol", "16K", 100, (FLOOR,)),
-        _echo("protocol", "100K", 10, (FLOOR,)),
+        _echo("protocol", "16K", 100, (EPOLL, FLOOR)),
+        _echo("protocol", "100K", 10, (EPOLL, FLOOR)),
         _echo("buffered", "1K", 10),
         _echo("buffered", "16K", 10),
         _echo("streams", "1K", 10),
@@ -146,16 +149,16 @@ def default_rows() -> list[Row]:
 
 def full_rows() -> list[Row]:
     """All sizes, connections and styles."""
-    echoes = [_echo(style, size, n, (SPIN, SQPOLL)) for style in STYLES for size in SIZES_BYTES for n in CONNS]
+    echoes = [_echo(style, size, n, (SPIN, SQPOLL, EPOLL)) for style in STYLES for size in SIZES_BYTES for n in CONNS]
     return [*echoes, *_others()]
 
 
 def _others() -> list[Row]:
     small, medium = SIZES_BYTES["1K"], SIZES_BYTES["16K"]
     return [
-        Row("sock", size_bytes=small, conns=10, extra=(FLOOR,)),
-        Row("unix", size_bytes=small, conns=10, extra=(FLOOR,)),
-        Row("udp", size_bytes=small, conns=10),
+        Row("sock", size_bytes=small, conns=10, extra=(EPOLL, FLOOR)),
+        Row("unix", size_bytes=small, conns=10, extra=(EPOLL, FLOOR)),
+        Row("udp", size_bytes=small, conns=10, extra=(EPOLL,)),
         Row("udp", size_bytes=small, conns=100),
         # asyncio's large receive buffers cost a system call each with glibc's default thresholds.
         Row("tls", size_bytes=small, conns=10, mallocs=("default", "tuned")),
@@ -164,9 +167,9 @@ def _others() -> list[Row]:
         *(Row("process", name=name, extra=(FLOOR,)) for name in PROCESSES),
         Row("client", size_bytes=small, conns=10),
         Row("client", size_bytes=small, conns=100),
-        Row("busy", size_bytes=small, conns=10),
-        *(Row("micro", name=name) for name in MICROS),
-        Row("idle", name="100"),
+        Row("busy", size_bytes=small, conns=10, extra=(EPOLL,)),
+        *(Row("micro", name=name, extra=(EPOLL,)) for name in MICROS),
+        Row("idle", name="100", extra=(EPOLL,)),
         Row("idle", name="0"),
         Row("startup"),
         Row("memory", conns=5000),

@@ -26,6 +26,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "kloop": ("kloop", {}),
     "kloop+spin": ("kloop", {"KLOOP_SPIN_US": "50"}),
     "kloop+sqpoll": ("kloop", {"KLOOP_SQPOLL": "1"}),
+    "kloop+epoll": ("kloop", {"KLOOP_DRIVER": "epoll"}),
 }
 
 # glibc gives memory back to the kernel and takes it again for every large bytes object with its default thresholds;

@@ -29,13 +29,14 @@ func TestReceivesAndSends(t *testing.T) {
 }
 
 func TestEmptyWriteReleasesItsOwner(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	c, _, peer := w.conn()
-	defer closeFD(peer)
-	w.write(c, nil)
-	if w.released[1] != 1 {
-		t.Error("the owner of no bytes was kept")
-	}
+	bothDrivers(t, func(t *testing.T, w *world) {
+		c, _, peer := w.conn()
+		defer closeFD(peer)
+		w.write(c, nil)
+		if w.released[1] != 1 {
+			t.Error("the owner of no bytes was kept")
+		}
+	})
 }
 
 func TestSlowReaderGetsEveryByte(t *testing.T) {
@@ -286,6 +287,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 	})
 }
 
+// With epoll nothing is received before Reap.
 func TestPauseWithDataThatHasCompleted(t *testing.T) {
 	w := newWorld(t, modes["ring"])
 	c, r, peer := w.conn()
@@ -340,22 +342,23 @@ func TestSendNow(t *testing.T) {
 }
 
 func TestSendNowBehindAQuickSend(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	c, r, peer := w.conn()
-	defer closeFD(peer)
-	w.write(c, []byte("first "))
-	w.e.Flush()
-	w.write(c, []byte("second"))
-	if left, _ := c.SendNow(); left != 12 {
-		t.Errorf("%d bytes left, not 12: it overtook", left)
-	}
-	w.until("all is sent", func() bool { return c.Queued() == 0 })
-	if got := mustRead(t, peer, 12); string(got) != "first second" {
-		t.Errorf("the peer got %q", got)
-	}
-	if len(r.backlog) == 0 || r.backlog[len(r.backlog)-1] != 0 || r.sent != 12 {
-		t.Errorf("12 bytes were left, then backlogs %v and %d bytes sent", r.backlog, r.sent)
-	}
+	bothDrivers(t, func(t *testing.T, w *world) {
+		c, r, peer := w.conn()
+		defer closeFD(peer)
+		w.write(c, []byte("first "))
+		w.e.Flush()
+		w.write(c, []byte("second"))
+		if left, _ := c.SendNow(); left != 12 {
+			t.Errorf("%d bytes left, not 12: it overtook", left)
+		}
+		w.until("all is sent", func() bool { return c.Queued() == 0 })
+		if got := mustRead(t, peer, 12); string(got) != "first second" {
+			t.Errorf("the peer got %q", got)
+		}
+		if len(r.backlog) == 0 || r.backlog[len(r.backlog)-1] != 0 || r.sent != 12 {
+			t.Errorf("12 bytes were left, then backlogs %v and %d bytes sent", r.backlog, r.sent)
+		}
+	})
 }
 
 func TestSendNowToAPeerThatIsGone(t *testing.T) {
@@ -428,7 +431,8 @@ func TestMoreDataThanBuffers(t *testing.T) {
 				t.Errorf("got %d bytes, or other ones", r.got.Len())
 			}
 			s := w.e.Stats()
-			if s.NoBufs == 0 || s.Rearms == 0 {
+			// With epoll a receive without a buffer waits for one.
+			if !options.epoll && (s.NoBufs == 0 || s.Rearms == 0) {
 				t.Errorf("%d times without buffers, %d re-arms: this tests nothing", s.NoBufs, s.Rearms)
 			}
 			c.Close()
@@ -437,33 +441,34 @@ func TestMoreDataThanBuffers(t *testing.T) {
 }
 
 func TestNoAllocationInSteadyState(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	c, r, peer := w.conn()
-	defer closeFD(peer)
-	r.discard, r.echo = true, true
-	p := pattern(1, 1024)
-	in := make([]byte, 1024)
-	echo := func() {
-		if _, err := unix.Write(peer, p); err != nil {
-			t.Fatal(err)
+	bothDrivers(t, func(t *testing.T, w *world) {
+		c, r, peer := w.conn()
+		defer closeFD(peer)
+		r.discard, r.echo = true, true
+		p := pattern(1, 1024)
+		in := make([]byte, 1024)
+		echo := func() {
+			if _, err := unix.Write(peer, p); err != nil {
+				t.Fatal(err)
+			}
+			w.written++
+			before := r.size
+			for r.size == before {
+				w.poll(-1)
+			}
+			w.poll(0)
+			if n, err := unix.Read(peer, in); err != nil || n != len(in) {
+				t.Fatal(n, err)
+			}
 		}
-		w.written++
-		before := r.size
-		for r.size == before {
-			w.poll(-1)
+		w.written = 0
+		for range 100 {
+			echo()
 		}
-		w.poll(0)
-		if n, err := unix.Read(peer, in); err != nil || n != len(in) {
-			t.Fatal(n, err)
+		if allocations := testing.AllocsPerRun(500, echo); allocations != 0 {
+			t.Errorf("%v allocations per message", allocations)
 		}
-	}
-	w.written = 0
-	for range 100 {
-		echo()
-	}
-	if allocations := testing.AllocsPerRun(500, echo); allocations != 0 {
-		t.Errorf("%v allocations per message", allocations)
-	}
-	w.written = 0
-	c.Close()
+		w.written = 0
+		c.Close()
+	})
 }

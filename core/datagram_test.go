@@ -193,8 +193,8 @@ func TestDatagramsOutnumberBuffers(t *testing.T) {
 			}
 		}
 		// A tiny completion queue is full before the buffers are used up; the SQPOLL thread
-		// may be so slow that they never are.
-		if s := w.e.Stats(); s.NoBufs == 0 && s.Rearms == 0 && w.driver.Silent() {
+		// may be so slow that they never are. With epoll a receive waits for a buffer.
+		if s := w.e.Stats(); s.NoBufs == 0 && s.Rearms == 0 && w.driver.Name() == "io_uring" && w.driver.Silent() {
 			w.t.Error("nothing ran out: the test shows nothing")
 		}
 		d.Abort()

@@ -131,7 +131,7 @@ type Driver interface {
 	// WriteNow is SendNow for what is no socket.
 	WriteNow(fd int, parts [][]byte) (int, error)
 	// Attach makes the calling thread the driver's. It answers false when it is
-	// already. Otherwise operations under way are gone without an answer;
+	// already, or the driver is any thread's. Otherwise operations under way are gone without an answer;
 	// completions that existed remain and are reaped as ever.
 	Attach() (moved bool, err error)
 	// Stats answers counters since the driver was made.

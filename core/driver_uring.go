@@ -52,6 +52,9 @@ type UringDriver struct {
 	epoch     uint32
 	thread    int // that may use the ring
 	enabled   bool
+	// privileges are those that the ring was made with. stale: this process has others.
+	privileges privileges
+	stale      bool
 
 	messages *uring.MsgArena
 	addrs    []*uring.Sockaddr // of connects not yet in the kernel's hands
@@ -103,6 +106,7 @@ func (d *UringDriver) open() error {
 		return errors.Join(err, ring.Close())
 	}
 	d.ring, d.buffers, d.enabled = ring, buffers, false
+	d.privileges, d.stale = presentPrivileges(), false
 	return nil
 }
 

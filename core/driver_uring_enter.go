@@ -110,22 +110,22 @@ func (d *UringDriver) SyncCancel(token Token) error {
 
 // Attach implements Driver.
 func (d *UringDriver) Attach() (moved bool, err error) {
-	if !d.enabled {
+	switch {
+	case d.stale:
+	case !d.enabled:
 		return false, d.ensureEnabled()
-	}
-	if d.thread == unix.Gettid() {
+	case d.thread == unix.Gettid():
 		return false, nil
-	}
-	if d.options.SQPoll {
+	case d.options.SQPoll:
 		// Such a ring takes operations from any thread.
 		d.thread = unix.Gettid()
 		return false, nil
 	}
 	d.drain()
-	ring, buffers, datagrams := d.ring, d.buffers, d.datagrams
+	ring, buffers, datagrams, enabled := d.ring, d.buffers, d.datagrams, d.enabled
 	if err := d.reopen(); err != nil {
-		d.ring, d.buffers, d.datagrams, d.enabled = ring, buffers, datagrams, true
-		return false, fmt.Errorf("kloop: a ring for another thread: %w", err)
+		d.ring, d.buffers, d.datagrams, d.enabled = ring, buffers, datagrams, enabled
+		return false, fmt.Errorf("kloop: a ring for another thread, or other privileges: %w", err)
 	}
 	if err := ring.Close(); err != nil {
 		return true, err

@@ -24,28 +24,53 @@ type world struct {
 	fds      int
 }
 
-// modes are the rings that every test of behaviour runs on.
-var modes = map[string]UringOptions{
-	"ring":    {SQPollCPU: -1},
-	"tiny SQ": {Entries: 2, CQEntries: 4, SQPollCPU: -1},
-	"SQPOLL":  {SQPoll: true, SQPollCPU: -1},
+// mode is a kind of driver: epoll, or else io_uring with these options.
+type mode struct {
+	epoll bool
+	UringOptions
 }
 
-// everyMode runs a test on every kind of ring.
+// modes are the drivers that every test of behaviour runs on.
+var modes = map[string]mode{
+	"ring":    {UringOptions: UringOptions{SQPollCPU: -1}},
+	"tiny SQ": {UringOptions: UringOptions{Entries: 2, CQEntries: 4, SQPollCPU: -1}},
+	"SQPOLL":  {UringOptions: UringOptions{SQPoll: true, SQPollCPU: -1}},
+	"epoll":   {epoll: true},
+}
+
+// everyMode runs a test on every kind of driver.
 func everyMode(t *testing.T, test func(w *world)) {
-	for name, options := range modes {
-		t.Run(name, func(t *testing.T) { test(newWorld(t, options)) })
+	for name, mode := range modes {
+		t.Run(name, func(t *testing.T) { test(newWorld(t, mode)) })
 	}
 }
 
-func newWorld(t testing.TB, options UringOptions) *world {
+// bothDrivers runs a test on both drivers with their default options.
+func bothDrivers(t *testing.T, test func(t *testing.T, w *world)) {
+	for _, name := range []string{"ring", "epoll"} {
+		t.Run(name, func(t *testing.T) { test(t, newWorld(t, modes[name])) })
+	}
+}
+
+func newWorld(t testing.TB, mode mode) *world {
 	t.Helper()
 	fds := openFDs(t)
-	driver, err := NewUringDriver(options)
+	return worldOf(t, mode.open(t), fds)
+}
+
+func (m mode) open(t testing.TB) Driver {
+	t.Helper()
+	var driver Driver
+	var err error
+	if m.epoll {
+		driver, err = NewEpollDriver(EpollOptions{Buffers: m.Buffers, BufferSize: m.BufferSize})
+	} else {
+		driver, err = NewUringDriver(m.UringOptions)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return worldOf(t, driver, fds)
+	return driver
 }
 
 // worldOf makes an engine that is closed, and looked at for leaks, after the test.

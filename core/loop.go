@@ -21,7 +21,9 @@ const acceptPause = 100 * time.Millisecond
 
 // LoopOptions say how to make a loop. The zero value is the default.
 type LoopOptions struct {
-	Uring UringOptions
+	Driver DriverName // "": what KLOOP_DRIVER says, or else DriverAuto
+	Uring  UringOptions
+	Epoll  EpollOptions
 	// ReusePort lets several loops listen on one port, among which the kernel
 	// spreads connections (SO_REUSEPORT, socket(7)).
 	ReusePort bool
@@ -37,6 +39,7 @@ type LoopOptions struct {
 type Loop struct {
 	engine  *Engine
 	options LoopOptions
+	reason  string
 	stop    atomic.Bool
 	dials   map[*Connect]*dial
 	servers map[*Listener]*Server
@@ -63,13 +66,12 @@ var (
 	_ ConnectHandler = (*Loop)(nil)
 )
 
-// NewLoop makes a loop on io_uring.
+// NewLoop makes a loop on the driver that o asks for; see NewDriver.
 func NewLoop(o LoopOptions) (*Loop, error) {
-	ring, err := NewUringDriver(o.Uring)
+	driver, reason, err := NewDriver(DriverOptions{Name: o.Driver, Uring: o.Uring, Epoll: o.Epoll})
 	if err != nil {
 		return nil, err
 	}
-	driver := Driver(ring)
 	if o.Trace != nil {
 		driver = Trace(driver, o.Trace)
 	}
@@ -80,10 +82,14 @@ func NewLoop(o LoopOptions) (*Loop, error) {
 	return &Loop{
 		engine:  engine,
 		options: o,
+		reason:  reason,
 		dials:   make(map[*Connect]*dial),
 		servers: make(map[*Listener]*Server),
 	}, nil
 }
+
+// Driver answers the driver's name, and why it is this one.
+func (l *Loop) Driver() (name, reason string) { return l.engine.driver.Name(), l.reason }
 
 // Engine answers the engine, for timers, watches, Post and statistics.
 func (l *Loop) Engine() *Engine { return l.engine }
@@ -231,7 +237,7 @@ func (l *Loop) Stop() {
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := l.engine.Attach(); err != nil {
+	if err := l.engine.Enter(); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, l.engine.Wake)()

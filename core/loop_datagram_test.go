@@ -26,13 +26,19 @@ func (a *answering) ReceivedFrom(d *Datagram, p, from []byte) {
 	}
 }
 
-func newLoop(t *testing.T) *Loop {
+func newLoop(t *testing.T, driver DriverName) *Loop {
 	t.Helper()
-	loop, err := NewLoop(LoopOptions{Uring: UringOptions{SQPollCPU: -1}})
+	loop, err := NewLoop(LoopOptions{Driver: driver, Uring: UringOptions{SQPollCPU: -1}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return loop
+}
+
+func forBothDrivers(t *testing.T, name string, test func(t *testing.T, driver DriverName)) {
+	for _, driver := range []DriverName{DriverIOUring, DriverEpoll} {
+		t.Run(name+" "+string(driver), func(t *testing.T) { test(t, driver) })
+	}
 }
 
 func TestListenPacket(t *testing.T) {
@@ -42,9 +48,9 @@ func TestListenPacket(t *testing.T) {
 		{"udp", ":0", "udp4"},
 		{"udp6", "[::1]:0", "udp6"},
 	} {
-		t.Run(c.network+" "+c.address, func(t *testing.T) {
+		forBothDrivers(t, c.network+" "+c.address, func(t *testing.T, driver DriverName) {
 			fds := openFDs(t)
-			loop := newLoop(t)
+			loop := newLoop(t, driver)
 			a := &answering{mailbox: mailbox{t: t}, loop: loop}
 			d, err := loop.ListenPacket(c.network, c.address, a)
 			if err != nil {
@@ -85,7 +91,7 @@ func TestListenPacket(t *testing.T) {
 }
 
 func TestListenPacketErrors(t *testing.T) {
-	loop := newLoop(t)
+	loop := newLoop(t, DriverAuto)
 	defer func() {
 		if err := loop.Close(); err != nil {
 			t.Error(err)

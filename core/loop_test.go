@@ -14,10 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// everyLoop runs a test on loops of both drivers.
+func everyLoop(t *testing.T, test func(t *testing.T, o LoopOptions)) {
+	for _, driver := range []DriverName{DriverIOUring, DriverEpoll} {
+		t.Run(string(driver), func(t *testing.T) {
+			test(t, LoopOptions{Driver: driver, Uring: UringOptions{SQPollCPU: -1}})
+		})
+	}
+}
+
 // runLoop makes a loop, lets prepare set it up, and runs it until the test ends.
 func runLoop(t *testing.T, o LoopOptions, prepare func(l *Loop)) *Loop {
 	t.Helper()
-	o.Uring.SQPollCPU = -1
 	l, err := NewLoop(o)
 	if err != nil {
 		t.Fatal(err)
@@ -77,36 +85,40 @@ func exchange(t *testing.T, at net.Addr) {
 }
 
 func TestLoopServes(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
-		t.Run(address, func(t *testing.T) {
-			var s *Server
-			runLoop(t, LoopOptions{}, func(l *Loop) { s = echoServer(t, l, "tcp", address) })
-			exchange(t, s.Addr())
-		})
-	}
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+			t.Run(address, func(t *testing.T) {
+				var s *Server
+				runLoop(t, o, func(l *Loop) { s = echoServer(t, l, "tcp", address) })
+				exchange(t, s.Addr())
+			})
+		}
+	})
 }
 
 func TestLoopDials(t *testing.T) {
-	var s *Server
-	l := runLoop(t, LoopOptions{}, func(l *Loop) { s = echoServer(t, l, "tcp", "127.0.0.1:0") })
-	ended := make(chan string, 1)
-	r := &dialled{recorder: recorder{t: t}, ended: ended}
-	inLoop(l, func() {
-		err := l.Dial("tcp", s.Addr().String(), r, func(c *Conn, err error) {
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		var s *Server
+		l := runLoop(t, o, func(l *Loop) { s = echoServer(t, l, "tcp", "127.0.0.1:0") })
+		ended := make(chan string, 1)
+		r := &dialled{recorder: recorder{t: t}, ended: ended}
+		inLoop(l, func() {
+			err := l.Dial("tcp", s.Addr().String(), r, func(c *Conn, err error) {
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.Write([]byte("there and back"))
+				c.WriteEOF()
+			})
 			if err != nil {
 				t.Error(err)
-				return
 			}
-			c.Write([]byte("there and back"))
-			c.WriteEOF()
 		})
-		if err != nil {
-			t.Error(err)
+		if got := <-ended; got != "there and back" {
+			t.Errorf("got %q", got)
 		}
 	})
-	if got := <-ended; got != "there and back" {
-		t.Errorf("got %q", got)
-	}
 }
 
 // dialled tells what it got when it is closed.
@@ -121,129 +133,140 @@ func (d *dialled) Closed(c *Conn, err *OpError) {
 }
 
 func TestLoopDialErrors(t *testing.T) {
-	l := runLoop(t, LoopOptions{}, func(*Loop) {})
-	at := addrPortOf(closedPort(t)).String()
-	failed := make(chan error, 1)
-	inLoop(l, func() {
-		err := l.Dial("tcp", at, &recorder{t: t}, func(_ *Conn, err error) { failed <- err })
-		if err != nil {
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		l := runLoop(t, o, func(*Loop) {})
+		at := addrPortOf(closedPort(t)).String()
+		failed := make(chan error, 1)
+		inLoop(l, func() {
+			err := l.Dial("tcp", at, &recorder{t: t}, func(_ *Conn, err error) { failed <- err })
+			if err != nil {
+				t.Error(err)
+			}
+			if err := l.Dial("udp", at, nil, nil); err == nil {
+				t.Error("udp can be dialled")
+			}
+			if err := l.Dial("tcp", "127.0.0.1:notaport", nil, nil); err == nil {
+				t.Error("a port that is none can be dialled")
+			}
+		})
+		if err := <-failed; !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Error(err)
 		}
-		if err := l.Dial("udp", at, nil, nil); err == nil {
-			t.Error("udp can be dialled")
-		}
-		if err := l.Dial("tcp", "127.0.0.1:notaport", nil, nil); err == nil {
-			t.Error("a port that is none can be dialled")
-		}
 	})
-	if err := <-failed; !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Error(err)
-	}
 }
 
 func TestServerClose(t *testing.T) {
-	var s *Server
-	l := runLoop(t, LoopOptions{}, func(l *Loop) { s = echoServer(t, l, "tcp", "127.0.0.1:0") })
-	conn, err := net.Dial("tcp", s.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	// It is served, so it was accepted.
-	for range 2 {
-		if _, err := conn.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		inLoop(l, func() { s.Close() })
-	}
-}
-
-func TestRefusedConnectionsAreClosed(t *testing.T) {
-	var s *Server
-	runLoop(t, LoopOptions{}, func(l *Loop) {
-		var err error
-		s, err = l.Listen("tcp", "127.0.0.1:0", func(*Conn) Handler { return nil })
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		var s *Server
+		l := runLoop(t, o, func(l *Loop) { s = echoServer(t, l, "tcp", "127.0.0.1:0") })
+		conn, err := net.Dial("tcp", s.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = conn.Close() }()
+		// It is served, so it was accepted.
+		for range 2 {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			inLoop(l, func() { s.Close() })
+		}
 	})
-	conn, err := net.Dial("tcp", s.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
-		t.Errorf("read %d, %v", n, err)
-	}
+}
+
+func TestRefusedConnectionsAreClosed(t *testing.T) {
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		var s *Server
+		runLoop(t, o, func(l *Loop) {
+			var err error
+			s, err = l.Listen("tcp", "127.0.0.1:0", func(*Conn) Handler { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		conn, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("read %d, %v", n, err)
+		}
+	})
 }
 
 func TestLoopRunsAgainInAnotherThread(t *testing.T) {
-	l, err := NewLoop(LoopOptions{Uring: UringOptions{SQPollCPU: -1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := echoServer(t, l, "tcp", "127.0.0.1:0")
-	for range 5 {
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- l.Run(ctx) }()
-		exchange(t, s.Addr())
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		l, err := NewLoop(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := echoServer(t, l, "tcp", "127.0.0.1:0")
+		for range 5 {
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- l.Run(ctx) }()
+			exchange(t, s.Addr())
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-	}
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := l.Listen("tcp", "127.0.0.1:0", nil); !errors.Is(err, ErrClosed) {
-		t.Errorf("a closed loop listens: %v", err)
-	}
+		if _, err := l.Listen("tcp", "127.0.0.1:0", nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("a closed loop listens: %v", err)
+		}
+	})
 }
 
 // An armed accept keeps the limit of descriptors of when it was armed, so the limit
 // is lowered before the loop runs.
 func TestServerGoesOnAfterItHadNoDescriptors(t *testing.T) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeFD(fd)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	failed := make(chan error, 1)
-	tell := func(_ *Server, err error) {
-		select {
-		case failed <- err:
-		default:
-		}
-	}
-	var s *Server
-	runLoop(t, LoopOptions{AcceptError: tell}, func(l *Loop) {
-		s = echoServer(t, l, "tcp", "127.0.0.1:0")
-		low := limit
-		low.Cur = 0
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+	everyLoop(t, func(t *testing.T, o LoopOptions) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer closeFD(fd)
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		failed := make(chan error, 1)
+		tell := func(_ *Server, err error) {
+			select {
+			case failed <- err:
+			default:
+			}
+		}
+		o.AcceptError = tell
+		var s *Server
+		runLoop(t, o, func(l *Loop) {
+			s = echoServer(t, l, "tcp", "127.0.0.1:0")
+			low := limit
+			low.Cur = 0
+			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+				t.Fatal(err)
+			}
+		})
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: s.Addr().(*net.TCPAddr).Port})
+		told := <-failed
+		if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
+			t.Fatal(err)
+		}
+		if !errors.Is(told, syscall.EMFILE) {
+			t.Error(told)
+		}
+		mustWrite(t, fd, []byte("x"))
+		if got := mustRead(t, fd, 1); string(got) != "x" {
+			t.Errorf("got %q", got)
+		}
 	})
-	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: s.Addr().(*net.TCPAddr).Port})
-	told := <-failed
-	if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
-		t.Fatal(err)
-	}
-	if !errors.Is(told, syscall.EMFILE) {
-		t.Error(told)
-	}
-	mustWrite(t, fd, []byte("x"))
-	if got := mustRead(t, fd, 1); string(got) != "x" {
-		t.Errorf("got %q", got)
-	}
 }
 
 func TestTraceTellsOfOperations(t *testing.T) {
@@ -268,7 +291,7 @@ func TestTraceTellsOfOperations(t *testing.T) {
 }
 
 func TestOverflowOfTheCompletionQueueLosesNothing(t *testing.T) {
-	w := newWorld(t, UringOptions{Entries: 2, CQEntries: 4, SQPollCPU: -1})
+	w := newWorld(t, mode{UringOptions: UringOptions{Entries: 2, CQEntries: 4, SQPollCPU: -1}})
 	const count = 100
 	var got []*recorder
 	for i := range count {
@@ -314,7 +337,13 @@ func TestReapAnswersEverythingThatOverflowed(t *testing.T) {
 }
 
 func BenchmarkEcho(b *testing.B) {
-	w := newWorld(b, modes["ring"])
+	for _, name := range []string{"ring", "epoll"} {
+		b.Run(name, func(b *testing.B) { benchmarkEcho(b, modes[name]) })
+	}
+}
+
+func benchmarkEcho(b *testing.B, mode mode) {
+	w := newWorld(b, mode)
 	_, r, peer := w.conn()
 	defer closeFD(peer)
 	r.discard, r.echo = true, true

@@ -130,16 +130,17 @@ func TestOperationsFail(t *testing.T) {
 }
 
 func TestOperationsThatAreNone(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	for _, spec := range []OperationSpec{
-		{}, {Kind: OpReceiveOnce}, {Kind: OpReceiveInto}, {Kind: OpSendAll}, {Kind: OpPoll},
-		{Kind: OpAccept}, {Kind: OpCancel},
-	} {
-		if _, err := w.e.Start(spec, 1, newOutcomes(t)); err != syscall.EINVAL {
-			t.Errorf("%+v: %v", spec, err)
+	bothDrivers(t, func(t *testing.T, w *world) {
+		for _, spec := range []OperationSpec{
+			{}, {Kind: OpReceiveOnce}, {Kind: OpReceiveInto}, {Kind: OpSendAll}, {Kind: OpPoll},
+			{Kind: OpAccept}, {Kind: OpCancel},
+		} {
+			if _, err := w.e.Start(spec, 1, newOutcomes(t)); err != syscall.EINVAL {
+				t.Errorf("%+v: %v", spec, err)
+			}
 		}
-	}
-	w.nonePending()
+		w.nonePending()
+	})
 }
 
 func TestOperationCancelled(t *testing.T) {
@@ -230,7 +231,7 @@ func TestOperationPolls(t *testing.T) {
 }
 
 func TestOperationWithoutReceiveBuffers(t *testing.T) {
-	w := newWorld(t, UringOptions{Buffers: 1, BufferSize: 4096, SQPollCPU: -1})
+	w := newWorld(t, mode{UringOptions: UringOptions{Buffers: 1, BufferSize: 4096, SQPollCPU: -1}})
 	r := newOutcomes(t)
 	const pairs = 8
 	for tag := uint64(1); tag <= pairs; tag++ {

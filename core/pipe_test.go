@@ -219,24 +219,25 @@ func TestSlowPipeReaderGetsEveryByte(t *testing.T) {
 // of its own (O_DIRECT, pipe(2)): parts of up to PIPE_BUF that are written together come out
 // together.
 func TestPipePartsAreNotTorn(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_DIRECT); err != nil {
-		t.Fatal(err)
-	}
-	c, _ := w.adoptPipe(ends[1], PipeWriter)
-	for i, size := range []int{3000, 3000, 1000, 96, 1, 5000, 10} {
-		w.write(c, pattern(i, size))
-	}
-	w.until("all is sent", func() bool { return c.Queued() == 0 })
-	p := make([]byte, 8192)
-	for _, want := range []int{3000, 4096, 1, 4096, 904, 10} {
-		n, err := unix.Read(ends[0], p)
-		if err != nil || n != want {
-			t.Errorf("a packet of %d bytes, not %d: %v", n, want, err)
+	bothDrivers(t, func(t *testing.T, w *world) {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_DIRECT); err != nil {
+			t.Fatal(err)
 		}
-	}
-	closeFD(ends[0])
+		c, _ := w.adoptPipe(ends[1], PipeWriter)
+		for i, size := range []int{3000, 3000, 1000, 96, 1, 5000, 10} {
+			w.write(c, pattern(i, size))
+		}
+		w.until("all is sent", func() bool { return c.Queued() == 0 })
+		p := make([]byte, 8192)
+		for _, want := range []int{3000, 4096, 1, 4096, 904, 10} {
+			n, err := unix.Read(ends[0], p)
+			if err != nil || n != want {
+				t.Errorf("a packet of %d bytes, not %d: %v", n, want, err)
+			}
+		}
+		closeFD(ends[0])
+	})
 }
 
 func TestWriterIsToldOfItsReadersEnd(t *testing.T) {
@@ -288,21 +289,22 @@ func TestAbortedWriterDropsItsBacklog(t *testing.T) {
 }
 
 func TestSendNowOnAPipe(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	c, r, peer := w.pipeEnd(PipeWriter)
-	w.write(c, []byte("now"))
-	if left, errno := c.SendNow(); left != 0 || errno != 0 {
-		t.Fatalf("%d bytes left, %v", left, errno)
-	}
-	if got := mustRead(t, peer, 3); string(got) != "now" {
-		t.Errorf("%q", got)
-	}
-	closeFD(peer)
-	w.write(c, []byte("late"))
-	if _, errno := c.SendNow(); errno != syscall.EPIPE {
-		t.Errorf("a write to nobody: %v", errno)
-	}
-	w.until("it closes", func() bool { return r.closed })
+	bothDrivers(t, func(t *testing.T, w *world) {
+		c, r, peer := w.pipeEnd(PipeWriter)
+		w.write(c, []byte("now"))
+		if left, errno := c.SendNow(); left != 0 || errno != 0 {
+			t.Fatalf("%d bytes left, %v", left, errno)
+		}
+		if got := mustRead(t, peer, 3); string(got) != "now" {
+			t.Errorf("%q", got)
+		}
+		closeFD(peer)
+		w.write(c, []byte("late"))
+		if _, errno := c.SendNow(); errno != syscall.EPIPE {
+			t.Errorf("a write to nobody: %v", errno)
+		}
+		w.until("it closes", func() bool { return r.closed })
+	})
 }
 
 func TestTerminal(t *testing.T) {
@@ -394,48 +396,50 @@ func TestSocketsAsPipes(t *testing.T) {
 }
 
 func TestPipesInAnotherThread(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	reader, got, feed := w.pipeEnd(PipeReader)
-	writer, wrote, drain := w.pipeEnd(PipeWriter)
-	w.write(writer, pattern(1, 1<<20))
-	w.until("the kernel refuses some", func() bool { return len(wrote.backlog) > 0 })
-	mustWrite(t, feed, []byte("one"))
-	w.until("one arrives", func() bool { return got.size == 3 })
-	w.e.Leave()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := w.e.Attach(); err != nil {
-			t.Error(err)
-			return
-		}
-		mustWrite(t, feed, []byte("two"))
-		w.until("two arrives", func() bool { return got.size == 6 })
-		read := make(chan []byte)
-		go func() { read <- mustRead(t, drain, 1<<20) }()
-		w.until("all is sent", func() bool { return writer.Queued() == 0 })
-		if !bytes.Equal(<-read, pattern(1, 1<<20)) {
-			t.Error("other bytes")
-		}
-		closeFD(drain)
-		w.until("the writer's end", func() bool { return wrote.closed })
-		reader.Abort()
-		w.until("it closes", func() bool { return got.closed })
+	bothDrivers(t, func(t *testing.T, w *world) {
+		reader, got, feed := w.pipeEnd(PipeReader)
+		writer, wrote, drain := w.pipeEnd(PipeWriter)
+		w.write(writer, pattern(1, 1<<20))
+		w.until("the kernel refuses some", func() bool { return len(wrote.backlog) > 0 })
+		mustWrite(t, feed, []byte("one"))
+		w.until("one arrives", func() bool { return got.size == 3 })
 		w.e.Leave()
-	}()
-	<-done
-	closeFD(feed)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			if err := w.e.Attach(); err != nil {
+				t.Error(err)
+				return
+			}
+			mustWrite(t, feed, []byte("two"))
+			w.until("two arrives", func() bool { return got.size == 6 })
+			read := make(chan []byte)
+			go func() { read <- mustRead(t, drain, 1<<20) }()
+			w.until("all is sent", func() bool { return writer.Queued() == 0 })
+			if !bytes.Equal(<-read, pattern(1, 1<<20)) {
+				t.Error("other bytes")
+			}
+			closeFD(drain)
+			w.until("the writer's end", func() bool { return wrote.closed })
+			reader.Abort()
+			w.until("it closes", func() bool { return got.closed })
+			w.e.Leave()
+		}()
+		<-done
+		closeFD(feed)
+	})
 }
 
 func TestAdoptPipeRefuses(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	for _, kind := range []PipeKind{notPipe, pipeKinds, 200} {
-		if c, err := w.e.AdoptPipe(0, kind, &recorder{t: t}); err == nil {
-			t.Errorf("kind %d: %v", kind, c)
+	bothDrivers(t, func(t *testing.T, w *world) {
+		for _, kind := range []PipeKind{notPipe, pipeKinds, 200} {
+			if c, err := w.e.AdoptPipe(0, kind, &recorder{t: t}); err == nil {
+				t.Errorf("kind %d: %v", kind, c)
+			}
 		}
-	}
+	})
 }
 
 // scriptPipe is script's connection for a pipe.

@@ -83,13 +83,14 @@ func TestWakeThatCompletedBeforeALeave(t *testing.T) {
 }
 
 func TestWakeCostsNothingWhileAwake(t *testing.T) {
-	w := newWorld(t, modes["ring"])
-	w.quiet()
-	before := w.e.Stats().Wakes
-	for range 100 {
-		w.e.Wake()
-	}
-	if after := w.e.Stats().Wakes; after != before {
-		t.Errorf("%d writes to wake an engine that is awake", after-before)
-	}
+	bothDrivers(t, func(t *testing.T, w *world) {
+		w.quiet()
+		before := w.e.Stats().Wakes
+		for range 100 {
+			w.e.Wake()
+		}
+		if after := w.e.Stats().Wakes; after != before {
+			t.Errorf("%d writes to wake an engine that is awake", after-before)
+		}
+	})
 }

@@ -46,7 +46,11 @@ func runHost(t *testing.T, cc, source, program, library string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), hostTimeLimit)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, program).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", program, err, out)
+	for _, driver := range [][]string{nil, {"HOST_DRIVER=epoll"}} {
+		run := exec.CommandContext(ctx, program)
+		run.Env = append(os.Environ(), driver...)
+		if out, err := run.CombinedOutput(); err != nil {
+			t.Fatalf("%s %s: %v\n%s", driver, program, err, out)
+		}
 	}
 }

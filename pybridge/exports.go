@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"syscall"
@@ -46,14 +47,28 @@ func kloop_go_open(o *C.struct_kloop_options, p *C.struct_kloop, reason *C.char,
 	return 0
 }
 
+var driverNames = map[C.uint32_t]core.DriverName{
+	C.KLOOP_DRIVER_AUTO:     core.DriverAuto,
+	C.KLOOP_DRIVER_IO_URING: core.DriverIOUring,
+	C.KLOOP_DRIVER_EPOLL:    core.DriverEpoll,
+}
+
 func (l *loop) open(o *C.struct_kloop_options) error {
-	driver, err := core.NewUringDriver(core.UringOptions{
-		Entries:      uint32(o.entries),
-		Buffers:      uint32(o.buffers),
-		BufferSize:   uint32(o.buffer_size),
-		SQPoll:       o.sqpoll != 0,
-		SQPollIdleMS: uint32(o.sqpoll_idle_ms),
-		SQPollCPU:    int(o.sqpoll_cpu),
+	name, known := driverNames[o.driver]
+	if !known {
+		return fmt.Errorf("kloop: the host asks for driver number %d, which is none: %w", o.driver, syscall.EINVAL)
+	}
+	driver, reason, err := core.NewDriver(core.DriverOptions{
+		Name: name,
+		Uring: core.UringOptions{
+			Entries:      uint32(o.entries),
+			Buffers:      uint32(o.buffers),
+			BufferSize:   uint32(o.buffer_size),
+			SQPoll:       o.sqpoll != 0,
+			SQPollIdleMS: uint32(o.sqpoll_idle_ms),
+			SQPollCPU:    int(o.sqpoll_cpu),
+		},
+		Epoll: core.EpollOptions{Buffers: uint32(o.buffers), BufferSize: uint32(o.buffer_size)},
 	})
 	if err != nil {
 		return err
@@ -71,8 +86,8 @@ func (l *loop) open(o *C.struct_kloop_options) error {
 	}
 	l.k.wake_fd = C.int32_t(l.engine.WakeFD())
 	l.k.driver = l.text(driver.Name())
-	l.k.driver_reason = l.text("the kernel has io_uring and lets this process use it")
-	l.tellRing()
+	l.k.driver_reason = l.text(reason)
+	l.tellDriver()
 	l.engine.Flush()
 	l.tell()
 	return nil
@@ -170,8 +185,8 @@ func kloop_go_attach(handle C.uint64_t) (result C.int) {
 	if l.broken {
 		return -C.int(syscall.ENOTRECOVERABLE)
 	}
-	err := l.engine.Attach()
-	l.tellRing()
+	err := l.engine.Enter()
+	l.tellDriver()
 	l.tell()
 	l.p.attached = 1
 	return failure(err)

@@ -23,7 +23,10 @@
 
 #include <stdint.h>
 
-#define KLOOP_ABI 1u
+#define KLOOP_ABI 2u
+
+/* See kloop_shared.idle_looks. A storm of callbacks then looks every so often, others always. */
+#define KLOOP_IDLE_LOOKS 16u
 
 /* Commands: {op, id, ptr, len, owner}. */
 enum {
@@ -126,6 +129,13 @@ struct kloop_op {               /* 48 bytes */
 	uint64_t user;
 };
 
+/* Which driver: AUTO is io_uring where this process can have it and it is quick, else epoll. */
+enum {
+	KLOOP_DRIVER_AUTO = 0,
+	KLOOP_DRIVER_IO_URING,
+	KLOOP_DRIVER_EPOLL,     /* no system call of io_uring is made */
+};
+
 struct kloop_options {          /* 64 bytes */
 	uint32_t abi;           /* KLOOP_ABI */
 	uint32_t sqpoll;        /* 1: kernel thread submits */
@@ -136,16 +146,17 @@ struct kloop_options {          /* 64 bytes */
 	uint32_t buffers;       /* receive buffers, a power of two; 0: default */
 	uint32_t buffer_size;   /* bytes each; 0: default */
 	uint32_t debug;         /* 1: write a trace of operations to standard error */
-	uint32_t reserved[7];
+	uint32_t driver;        /* KLOOP_DRIVER_ */
+	uint32_t reserved[6];
 };
 
 struct kloop_stats {            /* 192 bytes: counters since the loop was made */
-	uint64_t enters;        /* io_uring_enter(2) calls */
+	uint64_t enters;        /* io_uring_enter(2), or epoll_wait(2), calls */
 	uint64_t enters_submit; /* of these, with something to submit and no wait */
 	uint64_t enters_wait;   /* of these, that could sleep */
 	uint64_t enters_wakeup; /* of these, only to wake the SQPOLL thread */
-	uint64_t submitted;     /* SQEs */
-	uint64_t completions;   /* CQEs */
+	uint64_t submitted;     /* SQEs, or what the epoll driver has for them */
+	uint64_t completions;   /* CQEs, likewise */
 	uint64_t overflows;     /* times the CQ overflow flag was seen */
 	uint64_t bytes_received;
 	uint64_t bytes_sent;
@@ -185,7 +196,8 @@ struct kloop_shared {
 	uint32_t nreleased;
 	uint32_t max_released;
 	/* The kernel's words, to see without a call whether kloop_poll(0) would find
-	 * anything: *cq_head != *cq_tail, or *sq_flags & poll_mask. */
+	 * anything: *cq_head != *cq_tail, or *sq_flags & poll_mask. With the epoll driver they are
+	 * that driver's and tell of what it has, not of what the kernel has: see looked_ns. */
 	const uint32_t *cq_head;
 	const uint32_t *cq_tail;
 	const uint32_t *sq_flags;
@@ -193,11 +205,17 @@ struct kloop_shared {
 	uint32_t pending;       /* not 0: the core has work of its own: poll even if the words above say no */
 	int32_t wake_fd;        /* eventfd; kloop_wake() writes to it */
 	uint32_t sleeping;      /* 1 while kloop_poll() may sleep (atomic, sequentially consistent) */
-	const char *driver;     /* "io_uring" */
-	const char *driver_reason;
+	const char *driver;     /* "io_uring" or "epoll" */
+	const char *driver_reason; /* one line */
+	/* With the epoll driver look_every_ns is not 0: nothing but a look tells what the kernel has.
+	 * So kloop_poll(0) is due when idle_looks is below KLOOP_IDLE_LOOKS, or the last look,
+	 * at looked_ns of CLOCK_MONOTONIC, is as long ago. */
+	uint32_t look_every_ns;
+	uint32_t idle_looks;    /* in a row, up to KLOOP_IDLE_LOOKS, that found nothing */
+	uint64_t looked_ns;
 	uint64_t handle;        /* the core's own */
-	/* Private to poll.c */
-	int32_t ring_fd;
+	/* Private to the core */
+	int32_t ring_fd;        /* or the epoll set's */
 	uint32_t to_submit;
 	uint64_t recent_wait_ns;
 	struct kloop_stats stats;

@@ -22,7 +22,7 @@ type loop struct {
 	p      *C.struct_kloop
 	k      *C.struct_kloop_shared
 	engine *core.Engine
-	driver *core.UringDriver
+	driver core.Driver
 
 	cmds     []C.struct_kloop_cmd
 	events   []C.struct_kloop_event
@@ -38,7 +38,7 @@ type loop struct {
 	texts      []unsafe.Pointer // C memory to be freed with the loop
 }
 
-// maxLoops bounds the loops of a process; each has a ring, hence two fds.
+// maxLoops bounds the loops of a process; each has a ring or a set, hence two fds.
 const maxLoops = 1 << 16
 
 // loops finds a loop by the handle in its shared memory, which is its index plus
@@ -175,9 +175,45 @@ func word(b bool) C.uint32_t {
 	return 0
 }
 
+// lookEveryNS is how often a host that is busy with callbacks looks at an epoll set: a look
+// costs a hundredth of that.
+const lookEveryNS = 20_000
+
+// tellDriver tells where the words are by which the host and poll.c wait.
+func (l *loop) tellDriver() {
+	switch driver := l.driver.(type) {
+	case *core.UringDriver:
+		l.tellRing(driver)
+	case *core.EpollDriver:
+		l.tellSet(driver)
+	default:
+		panic("kloop: a host can't wait for the driver " + driver.Name())
+	}
+}
+
+func (l *loop) tellSet(driver *core.EpollDriver) {
+	w := driver.Set().Words()
+	l.k.cq_head = sharedWord(w.Consumed)
+	l.k.cq_tail = sharedWord(w.Produced)
+	l.k.sq_flags = sharedWord(w.Zero)
+	l.k.poll_mask = 0
+	l.k.ring_fd = C.int32_t(w.FD)
+	l.k.look_every_ns = lookEveryNS
+	l.k.idle_looks = 0
+	l.p.sq_head, l.p.sq_tail = l.k.sq_flags, l.k.sq_flags
+	l.p.set = C.struct_kloop_set{
+		events:   (*C.struct_epoll_event)(unsafe.Pointer(sharedWord(w.Events))),
+		max:      C.uint32_t(w.Max),
+		produced: sharedWord(w.Produced),
+		count:    sharedWord(w.Count),
+		next:     sharedWord(w.Next),
+		turn:     sharedWord(w.Turn),
+	}
+}
+
 // tellRing tells where the kernel's words are. They move with Attach.
-func (l *loop) tellRing() {
-	w := l.driver.Ring().Words()
+func (l *loop) tellRing(driver *core.UringDriver) {
+	w := driver.Ring().Words()
 	l.k.cq_head = sharedWord(w.CQHead)
 	l.k.cq_tail = sharedWord(w.CQTail)
 	l.k.sq_flags = sharedWord(w.SQFlags)

@@ -7,6 +7,9 @@
  * Go is called for two short steps: kloop_go_flush() turns commands into SQEs,
  * kloop_go_reap() turns CQEs into events.
  *
+ * With the epoll driver kloop_go_flush() sends, kloop_go_reap() receives, and what is
+ * waited for is its set (epoll.c). The words that say whether completions wait are the same.
+ *
  * See io_uring_enter(2); kernel 5.11 for the timeout (IORING_ENTER_EXT_ARG).
  */
 #define _GNU_SOURCE
@@ -44,7 +47,7 @@
 struct wait_time { int64_t sec; long long nsec; };
 struct wait_arg { uint64_t sigmask; uint32_t sigmask_size; uint32_t min_wait_us; uint64_t ts; };
 
-static uint64_t now_ns(void)
+uint64_t kloop_now_ns(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
@@ -69,7 +72,7 @@ static inline uint32_t kernel_flags(const struct kloop *p)
 /* Whether goroutines should have a turn in the next call into Go. */
 static int yield_due(struct kloop *p)
 {
-	uint64_t now = now_ns(), pause = now - p->go_ns;
+	uint64_t now = kloop_now_ns(), pause = now - p->go_ns;
 	p->go_ns = now;
 	if (now - p->yield_ns < YIELD_EVERY_NS)
 		return 0;
@@ -101,7 +104,10 @@ static uint32_t to_hand_over(const struct kloop *p, uint32_t *flags)
 /* Hands over and has completions posted, without waiting. */
 static int enter_now(struct kloop *p)
 {
-	uint32_t flags = 0, submit = to_hand_over(p, &flags);
+	uint32_t flags = 0, submit;
+	if (p->set.events)
+		return kloop_epoll_wait(p, 0);
+	submit = to_hand_over(p, &flags);
 	if (!submit && !flags && !kernel_flags(p))
 		return 0;
 	if (flags & IORING_ENTER_SQ_WAKEUP)
@@ -114,11 +120,14 @@ static int enter_now(struct kloop *p)
 /* Hands over and sleeps until a completion, a signal or the timeout. */
 static int enter_wait(struct kloop *p, int64_t timeout_ns)
 {
-	uint32_t flags = IORING_ENTER_GETEVENTS, submit = to_hand_over(p, &flags);
+	uint32_t flags = IORING_ENTER_GETEVENTS, submit;
 	struct wait_time t = { timeout_ns / (int64_t)NS_PER_S, timeout_ns % (int64_t)NS_PER_S };
 	struct wait_arg arg = { .ts = (uint64_t)(uintptr_t)&t };
 	int result;
 
+	if (p->set.events)
+		return kloop_epoll_wait(p, timeout_ns);
+	submit = to_hand_over(p, &flags);
 	p->enters_wait++;
 	if (timeout_ns < 0)
 		return enter(p, submit, 1, flags, NULL);
@@ -129,10 +138,12 @@ static int enter_wait(struct kloop *p, int64_t timeout_ns)
 /* Looks for completions for a while before sleeping; answers whether there are any. */
 static int spin(struct kloop *p, int64_t timeout_ns)
 {
-	uint64_t end = now_ns() + p->spin_ns;
+	uint64_t end = kloop_now_ns() + p->spin_ns;
 	if (timeout_ns >= 0 && (uint64_t)timeout_ns < p->spin_ns)
 		end = end - p->spin_ns + (uint64_t)timeout_ns;
 	do {
+		if (p->set.events && kloop_epoll_wait(p, 0) < 0)
+			return 0; /* the sleep will tell */
 		for (int i = 0; i < 16; i++) {
 			if (completions_wait(p) || kernel_flags(p) || load(&p->wake_asked)) {
 				p->spins++;
@@ -144,7 +155,7 @@ static int spin(struct kloop *p, int64_t timeout_ns)
 			__asm__ __volatile__("yield");
 #endif
 		}
-	} while (now_ns() < end);
+	} while (kloop_now_ns() < end);
 	return 0;
 }
 
@@ -164,7 +175,7 @@ static int sleep_in_kernel(struct kloop *p, int64_t timeout_ns)
 
 static int wait_spinning(struct kloop *p, int64_t timeout_ns)
 {
-	uint64_t start = now_ns(), took;
+	uint64_t start = kloop_now_ns(), took;
 	int result;
 	if (p->s.recent_wait_ns < SPIN_WAITS * p->spin_ns) {
 		result = enter_now(p);
@@ -175,7 +186,7 @@ static int wait_spinning(struct kloop *p, int64_t timeout_ns)
 	} else {
 		result = sleep_in_kernel(p, timeout_ns);
 	}
-	took = now_ns() - start;
+	took = kloop_now_ns() - start;
 	if (took > 2 * SPIN_WAITS * p->spin_ns) /* one long wait does not count for ever */
 		took = 2 * SPIN_WAITS * p->spin_ns;
 	p->s.recent_wait_ns = ((WAIT_WEIGHT - 1) * p->s.recent_wait_ns + took) / WAIT_WEIGHT;

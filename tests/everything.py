@@ -27,12 +27,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_TYPES = "python/kloop"
 LINTED = ["setup.py", "build_backend", "python", "tests", "bench", "examples"]
 
-GO_FOLDERS = ["uring", "core", "ktls", "dns", "pybridge", "bench", "examples"]
+GO_FOLDERS = ["uring", "epoll", "core", "ktls", "dns", "pybridge", "bench", "examples"]
 # gofmt names the files it would change, and succeeds all the same.
 GOFMT = 'found=$(gofmt -l "$@") && echo "$found" && test -z "$found"'
 
 GO_OUTCOMES = {"pass": "passed", "fail": "failed", "skip": "skipped"}
 OUTCOMES = ("passed", "failed", "skipped")
+# The first is what the machine can best; it is taken where it is there.
+DRIVERS = ("auto", "epoll")
 
 # The simulation ends after so many seeds, or so much time on a slow machine.
 SIM_SEEDS, SIM_LIMIT = 200_000, "5m"
@@ -169,21 +171,30 @@ def compat_counts(path):
 
 
 def test(steps, python, folder):
-    junit, cpython, compat = folder / "pytest.xml", folder / "cpython.json", folder / "compat.json"
     steps.run_go_tests("go test", ["go", "test", "-race", "-timeout=300s", "-json", "./..."])
     steps.run("simulation", ["go", "test", "-C", "core", "-count=1", "-timeout=0", "-run=^TestSimulation$",
                              "-args", f"-sim.seeds={SIM_SEEDS}", f"-sim.time={SIM_LIMIT}"])
     steps.run("simulation of mutants", [python, "tests/sim_mutants.py"])
-    steps.run("pytest", [python, "-m", "pytest", f"--junitxml={junit}"],
+    for driver in DRIVERS:
+        os.environ["KLOOP_DRIVER"] = driver
+        test_python(steps, python, folder, driver)
+    del os.environ["KLOOP_DRIVER"]
+
+
+def test_python(steps, python, folder, driver):
+    """Every suite of Python's side on one driver. What does not run a loop is not run twice."""
+    junit, cpython, compat = (folder / f"{name}-{driver}" for name in ("pytest.xml", "cpython.json", "compat.json"))
+    left_out = [] if driver == DRIVERS[0] else ["--ignore=tests/build"]
+    steps.run(f"pytest, {driver}", [python, "-m", "pytest", f"--junitxml={junit}", *left_out],
               lambda: junit_counts(junit) if junit.exists() else Counter())
-    steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],
+    steps.run(f"CPython's test_asyncio, {driver}", [python, "tests/cpython/run.py", "--json", str(cpython)],
               lambda: cpython_counts(cpython) if cpython.exists() else Counter())
     for version in os.environ.get(OTHER_PYTHONS, "").split():
-        other = folder / f"cpython-{version}.json"
-        steps.run(f"CPython {version}'s test_asyncio",
+        other = folder / f"cpython-{version}-{driver}.json"
+        steps.run(f"CPython {version}'s test_asyncio, {driver}",
                   [python, "tests/compat/cpython_suite.py", version, "--json", str(other)],
                   lambda other=other: cpython_counts(other) if other.exists() else Counter())
-    steps.run("uvloop's tests", [python, "tests/compat/run.py", "uvloop", "--json", str(compat)],
+    steps.run(f"uvloop's tests, {driver}", [python, "tests/compat/run.py", "uvloop", "--json", str(compat)],
               lambda: compat_counts(compat) if compat.exists() else Counter())
 
 

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 from datagrams import Mailbox, closed, drained, endpoint, plain
-from driving import await_sleep_in_the_ring, in_thread, reports, run, run_once, turns
+from driving import await_sleep_in_the_kernel, in_thread, reports, run, run_once, turns
 
 # From 3.13 on asyncio counts a header for each datagram that waits.
 HEADER = 8 if sys.version_info >= (3, 13) else 0
@@ -486,9 +486,9 @@ def test_used_by_another_thread_while_the_loop_sleeps(loop, tmp_path):
 
         def use():
             for i in range(count + 1, count + 20):
-                await_sleep_in_the_ring(thread_id)
+                await_sleep_in_the_kernel(thread_id)
                 transport.sendto(b"%04d" % i)
-            await_sleep_in_the_ring(thread_id)
+            await_sleep_in_the_kernel(thread_id)
             transport.pause_reading()
             transport.resume_reading()
             transport.close()

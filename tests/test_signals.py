@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from children import finished, run_python
-from driving import LIMIT_S, await_sleep_in_the_ring, joined, reports, run, run_once
+from driving import LIMIT_S, await_sleep_in_the_kernel, joined, reports, run, run_once
 
 USER = signal.SIGUSR1
 # <bits/sigaction.h>; the mask is 1024 bits on Linux.
@@ -262,7 +262,7 @@ def test_a_python_handler_runs_in_a_sleep_that_submits_something_without_our_wak
     late = loop.call_later(LIMIT_S, pytest.fail, "the handler did not run")
 
     def send():
-        await_sleep_in_the_ring(main_thread)
+        await_sleep_in_the_kernel(main_thread)
         os.kill(os.getpid(), USER)
 
     thread = threading.Thread(target=send)

@@ -80,6 +80,8 @@ static void bad_options_are_refused(void)
 	struct kloop_options o = { .abi = KLOOP_ABI, .sqpoll_cpu = -1, .buffers = 3 };
 	char reason[256];
 	CHECK(refused(&o, reason) == -EINVAL);
+	o = (struct kloop_options){ .abi = KLOOP_ABI, .driver = 99 };
+	CHECK(refused(&o, reason) == -EINVAL);
 }
 
 static void no_descriptor_is_told(void)
@@ -99,7 +101,9 @@ static void no_descriptor_is_told(void)
 /* As container runtimes do it. */
 static void seccomp_is_told(void)
 {
-	struct kloop_options o = { .abi = KLOOP_ABI, .sqpoll_cpu = -1 };
+	struct kloop_options o = { .abi = KLOOP_ABI, .sqpoll_cpu = -1, .driver = KLOOP_DRIVER_IO_URING };
+	struct kloop_options automatic = { .abi = KLOOP_ABI, .sqpoll_cpu = -1 };
+	struct kloop_shared *k;
 	char reason[256];
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -112,6 +116,9 @@ static void seccomp_is_told(void)
 	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 	CHECK(refused(&o, reason) == -EPERM);
 	CHECK(strstr(reason, "seccomp"));
+	CHECK(kloop_open(&automatic, &k, reason, sizeof(reason)) == 0);
+	CHECK(strcmp(k->driver, "epoll") == 0 && strstr(k->driver_reason, "seccomp"));
+	CHECK(close_loop(k) == 0);
 }
 
 int main(void)

@@ -34,6 +34,9 @@ static struct kloop_shared *open_loop(const struct kloop_options *given)
 	char reason[512] = "";
 	if (given)
 		o = *given;
+	/* Every host runs on each driver. A submission thread is io_uring's. */
+	if (getenv("HOST_DRIVER") && !o.sqpoll)
+		o.driver = KLOOP_DRIVER_EPOLL;
 	int result = kloop_open(&o, &k, reason, sizeof(reason));
 	if (result < 0) {
 		fprintf(stderr, "kloop_open: %d: %s\n", result, reason);

@@ -1,4 +1,4 @@
-"""kloop: an asyncio event loop whose I/O the Linux kernel does, through io_uring.
+"""kloop: an asyncio event loop whose I/O the Linux kernel does, through io_uring or epoll.
 
 ``kloop.run(main())`` runs a program on it. ``kloop.new_event_loop`` is the factory that
 ``asyncio.Runner(loop_factory=...)``, uvicorn's ``--loop`` and test plugins take.
@@ -23,9 +23,9 @@ _T = TypeVar('_T')
 
 
 def new_event_loop(**options: Any) -> Loop:
-    """A new loop. Options: ``sqpoll`` (bool), ``spin_us`` (µs); see ``Loop``.
+    """A new loop. Options: ``driver`` ('auto', 'io_uring', 'epoll'), ``sqpoll`` (bool), ``spin_us`` (µs); see ``Loop``.
 
-    Raises DriverUnavailable, an OSError, where io_uring can't be had.
+    Raises DriverUnavailable, an OSError, where the driver that is asked for can't be had.
     """
     return Loop(**options)
 

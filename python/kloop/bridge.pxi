@@ -74,6 +74,7 @@ cdef extern from "<netinet/tcp.h>":
 
 cdef extern from *:
     """
+    #include <time.h>
     #include "library.h"
 
     /* Sequentially consistent, since wakers and the sleeper look at each other's word. */
@@ -93,12 +94,23 @@ cdef extern from *:
         return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
     }
 
+    /* Whether to look at an epoll set, which has no words in shared memory. */
+    static inline int kloop_look_is_due(const struct kloop_shared *k)
+    {
+        struct timespec now;
+        if (k->idle_looks < KLOOP_IDLE_LOOKS)
+            return 1;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec - k->looked_ns >= k->look_every_ns;
+    }
+
     /* Whether kloop_poll(k, 0) could find anything. */
     static inline int kloop_has_work(const struct kloop_shared *k)
     {
         return k->ncmds || k->pending
             || __atomic_load_n(k->cq_tail, __ATOMIC_ACQUIRE) != *k->cq_head
-            || (__atomic_load_n(k->sq_flags, __ATOMIC_RELAXED) & k->poll_mask);
+            || (__atomic_load_n(k->sq_flags, __ATOMIC_RELAXED) & k->poll_mask)
+            || (k->look_every_ns && kloop_look_is_due(k));
     }
     static inline void memset_options(struct kloop_options *o) { memset(o, 0, sizeof(*o)); }
     static inline int kloop_ring_fd(const struct kloop_shared *k) { return k->ring_fd; }
@@ -139,6 +151,7 @@ cdef extern from *:
         uint32_t buffers
         uint32_t buffer_size
         uint32_t debug
+        uint32_t driver
     struct kloop_stats:
         uint64_t enters, enters_submit, enters_wait, enters_wakeup, submitted, completions, overflows
         uint64_t bytes_received, bytes_sent, rearms, nobufs, short_sends, direct_sends, wakes, accepts
@@ -188,6 +201,7 @@ cdef extern from *:
     int kloop_wake_fd(const kloop_shared *) nogil
     enum:
         KLOOP_ABI
+        KLOOP_DRIVER_AUTO, KLOOP_DRIVER_IO_URING, KLOOP_DRIVER_EPOLL
         KLOOP_CMD_WRITE, KLOOP_CMD_WRITE_EOF, KLOOP_CMD_READ_PAUSE, KLOOP_CMD_READ_RESUME
         KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT, KLOOP_CMD_SENDTO, KLOOP_CMD_OP, KLOOP_CMD_OP_CANCEL
         KLOOP_OP_RECEIVE, KLOOP_OP_RECEIVE_INTO, KLOOP_OP_SEND, KLOOP_OP_POLL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class DriverUnavailable(OSError):
-    """No driver can carry a loop here; the text names the cause and the remedy.
+    """The driver that was asked for can't carry a loop here; the text names the cause and the remedy.
 
     ``errno`` is the kernel's answer, for example EPERM under a seccomp profile that
     blocks io_uring, or ENOSYS on a kernel without it.

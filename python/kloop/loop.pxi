@@ -21,6 +21,9 @@ STATS = ('enters', 'enters_submit', 'enters_wait', 'enters_wakeup', 'submitted',
          'buffers_out', 'owners_out', 'operations')
 
 
+cdef dict _DRIVERS = {'auto': KLOOP_DRIVER_AUTO, 'io_uring': KLOOP_DRIVER_IO_URING, 'epoll': KLOOP_DRIVER_EPOLL}
+
+
 cdef class LoopCore:
     cdef kloop_shared *k
     cdef ReadyQueue ready
@@ -82,15 +85,22 @@ cdef class LoopCore:
 
     # ---- life
 
-    def _open_core(self, *, sqpoll=False, sqpoll_idle_ms=0, sqpoll_cpu=-1, spin_us=0,
+    def _open_core(self, *, driver='auto', sqpoll=False, sqpoll_idle_ms=0, sqpoll_cpu=-1, spin_us=0,
                    entries=0, buffers=0, buffer_size=0, trace=False):
-        """Makes the ring. Raises DriverUnavailable where io_uring can't be had."""
+        """Makes the driver. Raises DriverUnavailable where the one that is asked for can't be had."""
         cdef kloop_options options
         cdef char reason[REASON_SIZE]
         cdef int result
-        cdef int loaded = _load_library()
+        cdef int loaded
+        if driver not in _DRIVERS:
+            raise ValueError(f'driver={driver!r}: use one of {", ".join(map(repr, _DRIVERS))}')
+        if sqpoll and driver == 'epoll':
+            raise ValueError(
+                "sqpoll=True is io_uring's, and driver='epoll' was asked for: leave one of them out")
+        loaded = _load_library()
         memset_options(&options)
         options.abi = KLOOP_ABI
+        options.driver = _DRIVERS[driver]
         options.sqpoll = 1 if sqpoll else 0
         options.sqpoll_idle_ms = sqpoll_idle_ms
         options.sqpoll_cpu = sqpoll_cpu
@@ -179,7 +189,7 @@ cdef class LoopCore:
 
     @property
     def driver(self):
-        """What carries this loop's I/O: 'io_uring'."""
+        """What carries this loop's I/O: 'io_uring' or 'epoll'."""
         self._check_open()
         return self.k.driver.decode()
 
@@ -193,7 +203,7 @@ cdef class LoopCore:
         """Counters since the loop was made, and gauges, by the names of ``struct kloop_stats``.
 
         ``conns``, ``listeners``, ``watches``, ``buffers_out`` and ``owners_out`` are gauges;
-        ``enters`` counts io_uring_enter(2) calls.
+        ``enters`` counts io_uring_enter(2) calls, with epoll those of epoll_wait(2).
         """
         self._check_core()
         kloop_lib.stats_refresh(self.k)

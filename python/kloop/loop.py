@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import os
 import signal
 import socket
@@ -26,22 +27,28 @@ from .transport import StreamTransport
 # Whose addresses the extension understands; others (netlink, packet, ...) are asyncio's transports.
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
+_logger = logging.getLogger('kloop')
+
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
-    """An asyncio event loop on io_uring.
+    """An asyncio event loop on io_uring, or on epoll where that can't be had.
 
     What runs per callback or per packet is ``LoopCore``'s; what runs per connection or per
     loop is inherited, so that each Python version keeps its own semantics. Descriptors that
-    asyncio itself watches are polled by the ring, through ``RingSelector``.
+    asyncio itself watches are polled by the core, through ``RingSelector``.
 
+    ``driver``: 'auto', 'io_uring' or 'epoll'; else what the variable KLOOP_DRIVER says.
     ``sqpoll``: a kernel thread submits, for machines with a core to spare.
     ``spin_us``: look for completions this long before sleeping, in µs.
     """
 
     def __init__(self, **options: Any) -> None:
-        self._open_core(**{**_environment_options(), **options})
+        options = {**_environment_options(), **options}
+        self._open_core(**options)
+        if options.get('driver', 'auto') == 'auto' and self.driver != 'io_uring':
+            _tell_of_fallback(self)
         self._serving: dict[int, _core.Listener] = {}
         self._lent: set[int] = set()  # fds of transports whose sendfile() is under way
         self._children: set[ProcessTransport] = set()  # those that have not ended
@@ -311,11 +318,11 @@ def _fileno(fileobj: Any) -> int:
 
 def _environment_options() -> dict[str, Any]:
     """What KLOOP_DRIVER, KLOOP_SQPOLL, KLOOP_SPIN_US and KLOOP_DEBUG ask for."""
-    driver = os.environ.get('KLOOP_DRIVER', 'auto')
-    if driver not in ('auto', 'io_uring'):
+    driver = os.environ.get('KLOOP_DRIVER') or 'auto'
+    if driver not in ('auto', 'io_uring', 'epoll'):
         raise DriverUnavailable(
-            0, f'KLOOP_DRIVER={driver!r}: there is no such driver; use auto or io_uring')
-    options: dict[str, Any] = {}
+            0, f'KLOOP_DRIVER={driver!r}: there is no such driver; use auto, io_uring or epoll')
+    options: dict[str, Any] = {'driver': driver}
     if os.environ.get('KLOOP_SQPOLL', '0') not in ('', '0'):
         options['sqpoll'] = True
     spin = os.environ.get('KLOOP_SPIN_US', '')
@@ -327,6 +334,17 @@ def _environment_options() -> dict[str, Any]:
     if os.environ.get('KLOOP_DEBUG', '0') not in ('', '0'):
         options['trace'] = True
     return options
+
+
+_told_of_fallback = False
+
+
+def _tell_of_fallback(loop: Loop) -> None:
+    """Logs, once in a process, that there is no io_uring, and why."""
+    global _told_of_fallback
+    if not _told_of_fallback:
+        _told_of_fallback = True
+        _logger.info('the event loop runs on epoll: %s', loop.driver_reason)
 
 
 def _close_inherited() -> None:
