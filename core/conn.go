@@ -169,11 +169,24 @@ func (c *Conn) flush() {
 	if c.gone {
 		return
 	}
+	if c.refused != nil && c.receive == receiveIdle {
+		c.refusedAlone()
+	}
 	c.flushReceive()
 	c.flushSend()
 	c.finish()
 	if c.sending == sendQuick && c.engine.silent && c.awaitsSend() {
 		c.engine.urgent = true
+	}
+}
+
+// refusedAlone ends a connection whose receive went with its ring (Attach), once what that had
+// brought is delivered.
+func (c *Conn) refusedAlone() {
+	if c.engine.ready.len() > 0 {
+		c.engine.markDirty(c)
+	} else {
+		c.abort(c.refused)
 	}
 }
 

@@ -408,6 +408,37 @@ func TestTheEndOfAConnectionWhoseSendFailed(t *testing.T) {
 	}
 }
 
+func TestRefusedSendWhoseReceiveGoesWithItsRing(t *testing.T) {
+	w, d, c, r := script(t)
+	refusedSend(w, d, c)
+	d.data(c, "answer", true)
+	d.moved = true
+	if err := w.e.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		w.poll(0)
+	}
+	if got := r.got.String(); got != "answer" {
+		t.Errorf("received %q", got)
+	}
+	if !r.closed || r.err == nil || r.err.Op != "write" || r.err.Err != syscall.EPIPE {
+		t.Errorf("closed %v with %v", r.closed, r.err)
+	}
+}
+
+func TestRefusedSendOfWhatOnlyWritesEndsItAtOnce(t *testing.T) {
+	w, d, c, r := script(t)
+	c.kind = SocketWriter
+	refusedSend(w, d, c)
+	w.poll(0)
+	d.finish(makeToken(opReadable, c.id))
+	w.poll(0)
+	if !r.closed || r.err == nil || r.err.Op != "write" {
+		t.Errorf("closed %v with %v", r.closed, r.err)
+	}
+}
+
 func TestOwnersOfASendUnderWayAreKeptThroughAnAbort(t *testing.T) {
 	w, d, c, r := script(t)
 	w.write(c, []byte("under way"))

@@ -131,12 +131,16 @@ func (p *simConn) write(n int, ownedMemory bool) {
 	p.writing = false
 }
 
+// failing says that the connection ends without what is queued: at once, or when what the peer
+// had sent before a send failed is received.
+func (p *simConn) failing() bool { return p.c.closing == closeAborting || p.c.refused != nil }
+
 // released checks that memory may be released which ends before byte end.
 func (p *simConn) released(end int, refused bool) {
 	token := makeToken(OpSend, p.c.id)
 	switch {
-	case p.writing && (refused || p.c.closing != closeOpen), p.f.out.given >= end && !refused:
-	case p.c.closing != closeAborting:
+	case p.writing && (refused || p.c.closing != closeOpen || p.failing()), p.f.out.given >= end && !refused:
+	case !p.failing():
 		violate("fd %d: memory is released before the kernel has taken it", p.f.fd)
 	case p.s.d.find(token) != nil:
 		violate("fd %d: memory is released while the kernel sends it", p.f.fd)
@@ -155,7 +159,7 @@ func (p *simConn) sendNow() {
 		if !p.f.told[errno] {
 			violate("fd %d: SendNow fails with %v, which is not so", p.f.fd, errno)
 		}
-	case p.c.closing == closeAborting || p.ended:
+	case p.failing() || p.ended:
 	case left < p.written-p.f.out.given:
 		violate("fd %d: %d bytes are queued, SendNow says %d", p.f.fd, p.written-p.f.out.given, left)
 	default:
@@ -308,7 +312,7 @@ func (p *simConn) check() {
 	reading := !p.paused && !p.closed && !p.aborted && !p.eof
 	room := f.out.room() > 0 && (f.kind != pipeWriteFile || f.out.room() >= pipeAtomicBytes)
 	switch {
-	case p.c.closing == closeAborting:
+	case p.failing():
 		violate("fd %d: it is to end, and the engine sleeps", f.fd)
 	case reading && p.reads() && (f.in.left() > 0 || f.in.ended || f.errno != 0):
 		violate("fd %d: there is something to receive, and the engine sleeps", f.fd)
