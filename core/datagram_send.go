@@ -158,7 +158,7 @@ func (d *Datagram) sendQueued() {
 		d.queue.pop()
 	}
 	d.tellSent(left, size)
-	if failed != nil {
+	if failed != nil && !d.gone { // Sent may have ended it
 		d.handler.Failed(d, failed)
 	}
 }

@@ -24,6 +24,7 @@ type mailbox struct {
 	bytes  int
 	closed bool
 	on     func(d *Datagram, p, from []byte) // after each datagram
+	onSent func(d *Datagram)                 // after each Sent
 }
 
 var _ DatagramHandler = (*mailbox)(nil)
@@ -46,9 +47,12 @@ func (m *mailbox) Failed(_ *Datagram, err *OpError) {
 	m.failed = append(m.failed, err)
 }
 
-func (m *mailbox) Sent(_ *Datagram, datagrams, bytes int) {
+func (m *mailbox) Sent(d *Datagram, datagrams, bytes int) {
 	m.left += datagrams
 	m.bytes += bytes
+	if m.onSent != nil {
+		m.onSent(d)
+	}
 }
 
 func (m *mailbox) DatagramClosed(d *Datagram) {
@@ -637,6 +641,21 @@ func TestQueuedDatagramWaitsForRoom(t *testing.T) {
 	w.poll(0)
 	if m.left != 2 || len(m.failed) != 1 || m.failed[0].Err != syscall.EHOSTUNREACH || endpoint.queue.count() != 1 {
 		t.Errorf("%d left the queue, %d are in it, %v", m.left, endpoint.queue.count(), m.failed)
+	}
+}
+
+func TestEndpointThatEndsInSentIsToldNoError(t *testing.T) {
+	w, d, endpoint, m := scriptDatagram(t)
+	m.onSent = func(*Datagram) { endpoint.End() }
+	if err := endpoint.SendTo(numbered(1), []byte{9}); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(0)
+	d.sends = []error{syscall.EHOSTUNREACH}
+	d.datagramDone(OpPoll, endpoint, unix.POLLOUT)
+	w.poll(0)
+	if !m.closed || m.left != 1 || len(m.failed) != 0 {
+		t.Errorf("closed %v, %d left the queue, %v", m.closed, m.left, m.failed)
 	}
 }
 

@@ -56,7 +56,6 @@ type result struct {
 type simBuffer struct {
 	memory []byte
 	out    bool
-	ring   int
 }
 
 // enterMost bounds the nanoseconds that entering the kernel takes.

@@ -106,6 +106,8 @@ func (p *simListener) over() bool { return p.ended }
 func (p *simListener) act() {
 	switch n := p.s.random.IntN(100); {
 	case p.ended:
+	case n < 40:
+		p.f.backlog += p.s.k.between(1, 3)
 	case n < 85:
 		p.s.k.after(peerPause, func() { p.f.backlog += p.s.k.between(1, 3) })
 	case n < 95:

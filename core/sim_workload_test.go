@@ -127,7 +127,7 @@ func (s *simulation) step() {
 		s.e.Wake()
 	case n < 60:
 		s.d.cancelSome()
-	case n < 63:
+	case n < 64:
 		s.changeThread()
 	case n < 72:
 		s.hostPoll()
