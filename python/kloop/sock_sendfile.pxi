@@ -3,6 +3,10 @@
 cdef enum:
     SENDFILE_LIMIT = 0x7ffff000     # what one call sends at most (sendfile(2))
 
+# From some 3.14 on asyncio sets the file's position also when nothing was sent.
+cdef bint _POSITION_FOLLOWS_SENT = (
+    'total_sent' in _inherited._sock_sendfile_update_filepos.__code__.co_varnames)
+
 
 cdef class SendFile(SocketCall):
     """One part of a file. The file's position follows what was sent, also when it is cancelled."""
@@ -57,11 +61,12 @@ cdef class SendFile(SocketCall):
 
     cdef int _cancel_operation(self) except -1:
         # Now: when the kernel has answered, the file may be elsewhere already, by whoever uses it next.
-        self._set_position()
+        if self.sent:
+            self._set_position()
         return SocketCall._cancel_operation(self)
 
     cdef int _set_position(self) except -1:
-        if self.sent:
+        if self.sent or not _POSITION_FOLLOWS_SENT:
             try:
                 os.lseek(self.file, self.offset, os.SEEK_SET)
             except OSError:         # it was closed meanwhile

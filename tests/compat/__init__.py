@@ -16,6 +16,7 @@ servers.py       PostgreSQL and Redis of one's own, for the suites that talk to 
 file_run.py      one test file on one loop, in as many processes as it takes
 loop_plugin.py   the pytest plugin that puts the loop in place and reports each test
 uvloop_base.py   the same for the base classes of uvloop's tests
+tornado_logs.py  what tornado's own runner sets
 differences.py   tests that pass on asyncio and are known not to on kloop, each with its reason
 verdict.py       compares two loops' outcomes; runs again alone what differs
 report.py        the table

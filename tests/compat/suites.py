@@ -9,8 +9,9 @@ class Suite:
 
     sha256: of the source distribution. files: glob patterns in it, of test files that pytest is given.
     without: patterns of those that say nothing of a loop, with the reason beside them. copied: what
-    else of the distribution the tests read. arguments: for pytest. extra: a module with install(spec)
-    that puts the loop in place where the stand-in for asyncio's can't. needs: a server of servers.py.
+    else of the distribution the tests read. arguments: for pytest. extra: a module with install(spec),
+    which is called before the tests are imported: puts the loop in place where the stand-in for asyncio's
+    can't, or sets what the project's own runner sets. needs: a server of servers.py.
     limit_s: for one test. since: the oldest Python. debian: the path in Debian's pool of an archive
     that holds the tests, where the source distribution does not.
     """
@@ -77,6 +78,7 @@ SUITES = {suite.name: suite for suite in [
           copied=("tornado/test",),
           arguments=(*OWN_OPTIONS, "-p", "no:logging", "-o", "python_files=*_test.py",
                      "-W", "ignore::pytest.PytestCollectionWarning"),
+          extra="tornado_logs",
           since=(3, 11)),
     Suite("asyncpg", "0.32.0",
           "45e64e56714d888330b884aad1dfb363d0bf43fb343e3d1a8968525f3bade478",
