@@ -139,7 +139,7 @@ func (c *Conn) sent(res int32) {
 // sendFailed ends the connection. What the peer had sent before it stopped reading, an answer perhaps that
 // says why, comes first, if the send had to wait: its failure overtakes bytes that the kernel has already.
 func (c *Conn) sendFailed(errno syscall.Errno, waited bool) {
-	if !waited || c.closing != closeOpen || c.kind != notPipe || c.receive == receiveIdle {
+	if !waited || c.kind != notPipe || c.closing != closeOpen || c.receive == receiveIdle {
 		c.fail("write", errno)
 		return
 	}

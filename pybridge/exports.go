@@ -307,6 +307,7 @@ func kloop_go_stats(handle C.uint64_t) (result C.int) {
 		buffers_out:    C.uint64_t(s.Driver.BuffersOut),
 		owners_out:     C.uint64_t(s.OwnersOut),
 		operations:     C.uint64_t(s.Operations),
+		go_heap:        C.uint64_t(liveHeapBytes()),
 	}
 	return 0
 }

@@ -174,7 +174,7 @@ struct kloop_stats {            /* 192 bytes: counters since the loop was made *
 	uint64_t buffers_out;   /* gauge: receive buffers not in the kernel's hands */
 	uint64_t owners_out;    /* gauge: owners not yet released */
 	uint64_t operations;    /* gauge: struct kloop_op under way */
-	uint64_t reserved[1];
+	uint64_t go_heap;       /* bytes of Go heap, of all loops of the process, alive at its last collection */
 };
 
 /* Shared memory of one loop. The host may read all of it at any time in the

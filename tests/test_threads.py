@@ -381,3 +381,80 @@ def test_a_reader_of_another_thread_whose_descriptor_is_closed_before_the_loop_w
         loop.remove_reader(reading)
 
     run(loop, main())
+
+
+def test_many_threads_make_use_and_close_loops_in_turn(kloop):
+    """Each thread several loops one after the other, all threads at once."""
+    failures = []
+
+    def live():
+        async def main():
+            server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0)
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                Recorder, *server.sockets[0].getsockname())
+            transport.write(b"hello")
+            await protocol.received(5)
+            transport.close()
+            await protocol.called("connection_lost")
+            server.close()
+
+        try:
+            for _ in range(10):
+                loop = kloop.new_event_loop()
+                run(loop, main())
+                loop.close()
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=live) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S * 2)
+    assert not any(thread.is_alive() for thread in threads)
+    assert failures == []
+
+
+def test_loops_are_handed_from_thread_to_thread(kloop):
+    """Made by one thread, run by a second, run again by a third, closed by a fourth, many at the same time."""
+    count = 10
+    loops = joined(lambda: [kloop.new_event_loop() for _ in range(count)])
+
+    async def work():
+        await asyncio.sleep(0.001)
+        return asyncio.get_running_loop()
+
+    for _ in range(2):
+        results = {}
+        threads = [threading.Thread(target=lambda loop=loop: results.__setitem__(loop, run(loop, work())))
+                   for loop in loops]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT_S)
+        assert results == {loop: loop for loop in loops}
+    joined(lambda: [loop.close() for loop in loops])
+
+
+def test_a_storm_of_calls_from_other_threads(kloop):
+    """Every call arrives, those of one thread in their order, while the loop sleeps and wakes."""
+    loop = kloop.new_event_loop()
+    senders, count = 8, 2000
+    seen = {number: [] for number in range(senders)}
+
+    def send(number):
+        for call in range(count):
+            loop.call_soon_threadsafe(seen[number].append, call)
+
+    async def main():
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(senders)]
+        for thread in threads:
+            thread.start()
+        while any(len(calls) < count for calls in seen.values()):
+            await asyncio.sleep(0.001)
+        for thread in threads:
+            thread.join(LIMIT_S)
+
+    run(loop, main(), LIMIT_S * 2)
+    assert all(calls == list(range(count)) for calls in seen.values())
+    loop.close()

@@ -155,7 +155,7 @@ cdef extern from *:
     struct kloop_stats:
         uint64_t enters, enters_submit, enters_wait, enters_wakeup, submitted, completions, overflows
         uint64_t bytes_received, bytes_sent, rearms, nobufs, short_sends, direct_sends, wakes, accepts
-        uint64_t polls, spins, conns, listeners, watches, buffers_out, owners_out, operations
+        uint64_t polls, spins, conns, listeners, watches, buffers_out, owners_out, operations, go_heap
     struct kloop_shared:
         kloop_cmd *cmds
         uint32_t ncmds, max_cmds

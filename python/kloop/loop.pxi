@@ -18,7 +18,7 @@ cdef object _Future = asyncio.Future
 STATS = ('enters', 'enters_submit', 'enters_wait', 'enters_wakeup', 'submitted', 'completions',
          'overflows', 'bytes_received', 'bytes_sent', 'rearms', 'nobufs', 'short_sends',
          'direct_sends', 'wakes', 'accepts', 'polls', 'spins', 'conns', 'listeners', 'watches',
-         'buffers_out', 'owners_out', 'operations')
+         'buffers_out', 'owners_out', 'operations', 'go_heap')
 
 
 cdef dict _DRIVERS = {'auto': KLOOP_DRIVER_AUTO, 'io_uring': KLOOP_DRIVER_IO_URING, 'epoll': KLOOP_DRIVER_EPOLL}
@@ -203,7 +203,8 @@ cdef class LoopCore:
         """Counters since the loop was made, and gauges, by the names of ``struct kloop_stats``.
 
         ``conns``, ``listeners``, ``watches``, ``buffers_out`` and ``owners_out`` are gauges;
-        ``enters`` counts io_uring_enter(2) calls, with epoll those of epoll_wait(2).
+        ``enters`` counts io_uring_enter(2) calls, with epoll those of epoll_wait(2); ``go_heap`` is in
+        bytes, as the process's last garbage collection of Go left it.
         """
         self._check_core()
         kloop_lib.stats_refresh(self.k)

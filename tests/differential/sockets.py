@@ -104,7 +104,7 @@ def perform(world: World, operation) -> None:
         link.peer.reads = True
     elif name == "wrong":
         call = getattr(world.loop, args[0])
-        world.start(link.lane, f"wrong {args[0]}", call(link.sock, *args[1:]))
+        world.start(f"{link.lane} wrong", args[0], call(link.sock, *args[1:]))
     elif not (name == "send" and args[0] == LARGE and link.written > 3 << 20):
         getattr(link, name)(*args)
 
