@@ -108,6 +108,29 @@ kloop.run(echo())
     assert "asked for" in reason
 
 
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+def test_timers_of_epoll_where_only_milliseconds_are_known(error):
+    """Before Linux 5.11, and under filters older than epoll_pwait2(2): rounded up, so that none is early."""
+    driver, _, early = run(f"""
+EPOLL_PWAIT2 = 441
+seccomp.refuse(errno.{error}, [EPOLL_PWAIT2])
+kloop.run(echo())
+
+async def sleep():
+    loop = asyncio.get_running_loop()
+    early = 0
+    for step in range(1, 20):
+        before = loop.time(), loop.stats()["enters"]
+        await asyncio.sleep(step * 0.0003)
+        early += loop.time() - before[0] < step * 0.0003
+        early += loop.stats()["enters"] - before[1] > 10    # a sleep that ends too soon is repeated
+    print(early)
+
+kloop.run(sleep())
+""", "epoll")
+    assert (driver, early) == ("epoll", "0")
+
+
 def test_the_filter_that_kills_does_so():
     """Else the test before would show nothing."""
     done = finished("import kloop, seccomp; seccomp.kill(); kloop.new_event_loop()",

@@ -609,7 +609,7 @@ def test_a_loop_that_stops_with_the_answer_in_hand(loop):
 
 def test_sqpoll(kloop):
     """There the kernel takes operations while Python runs: a cancel meets what is half done."""
-    loop = kloop.Loop(sqpoll=True)
+    loop = kloop.Loop(driver="io_uring", sqpoll=True)
     test_every_byte_arrives_whatever_is_cancelled(loop)
     test_a_thousand_cancelled_receives(loop, "sock_recv")
     loop.close()

@@ -323,8 +323,12 @@ def test_many_transports_in_turn_on_the_same_numbers(loop):
     run(loop, main())
 
 
+@pytest.mark.io_uring
 def test_a_socket_closed_behind_the_transports_back_whose_number_an_accept_takes():
-    """The kernel still receives for the old transport, which must live as long as that lasts."""
+    """The kernel still receives for the old transport, which must live as long as that lasts.
+
+    A receive in a ring holds its file. With epoll close(2) closes it.
+    """
     run_python("""
         import asyncio, gc, os, socket, kloop
 
@@ -357,6 +361,51 @@ def test_a_socket_closed_behind_the_transports_back_whose_number_an_accept_takes
             filling = [bytearray(400) for _ in range(10000)]
             other.send(b"late")
             assert await received == b"late"
+            transport.abort()
+            server.close()
+
+        kloop.run(main())
+        """)
+
+
+def test_a_socket_closed_behind_the_transports_back_gives_the_number_to_another():
+    """What comes for the new file is not the old transport's."""
+    run_python("""
+        import asyncio, gc, os, socket, kloop
+
+        class Told(asyncio.Protocol):
+            def connection_made(self, transport):
+                made.set_result(transport)
+
+            def data_received(self, data):
+                received.set_result(data)
+
+        class Untold(asyncio.Protocol):
+            def data_received(self, data):
+                received.set_exception(AssertionError(data))
+
+        async def main():
+            global made, received
+            loop = asyncio.get_running_loop()
+            made, received = loop.create_future(), loop.create_future()
+            server = await loop.create_server(Told, "127.0.0.1", 0)
+            peer = socket.socket()
+            ours, other = socket.socketpair()
+            await loop.create_connection(Untold, sock=ours)
+            number = ours.fileno()
+            ours.close()
+            lower = []
+            while (free := os.dup(0)) != number:
+                lower.append(free)
+            os.close(number)
+            peer.connect(server.sockets[0].getsockname())
+            transport = await made
+            assert transport.get_extra_info("socket").fileno() == number
+            gc.collect()
+            for _ in range(3):
+                peer.send(b"new")
+                assert await received == b"new"
+                received = loop.create_future()
             transport.abort()
             server.close()
 
