@@ -173,6 +173,9 @@ func (c *Conn) progressed(taken int, short bool) {
 
 // advance takes n bytes, which the kernel has, off the queue.
 func (c *Conn) advance(n int) {
+	if n > c.queue.bytes {
+		panic("kloop: a send took more than is queued")
+	}
 	c.engine.stats.BytesSent += uint64(n)
 	for n > 0 {
 		first := &c.queue.parts[c.queue.head]
