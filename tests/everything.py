@@ -161,10 +161,13 @@ def compat_counts(path):
 
 
 def test(steps, python, folder):
-    junit, cpython, compat = folder / "pytest.xml", folder / "cpython.json", folder / "compat.json"
+    junit, sanitized = folder / "pytest.xml", folder / "sanitized.xml"
+    cpython, compat = folder / "cpython.json", folder / "compat.json"
     steps.run_go_tests("go test", ["go", "test", "-race", "-timeout=300s", "-json", "./..."])
     steps.run("pytest", [python, "-m", "pytest", f"--junitxml={junit}"],
               lambda: junit_counts(junit) if junit.exists() else Counter())
+    steps.run("sanitizers", [python, "tests/sanitized.py", "--quick", f"--junitxml={sanitized}"],
+              lambda: junit_counts(sanitized) if sanitized.exists() else Counter())
     steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],
               lambda: cpython_counts(cpython) if cpython.exists() else Counter())
     steps.run("uvloop's tests", [python, "tests/compat/run.py", "uvloop", "--json", str(compat)],

@@ -1,4 +1,4 @@
-"""A debugger attaches to a process whose loop sleeps, sees the frames of Python, the bridge and Go, and leaves it running."""
+"""A debugger attaches to a process whose loop sleeps, sees the frames of Python, the bridge and Go, and leaves it."""
 
 import shutil
 import subprocess

@@ -3,7 +3,8 @@
 KLOOP_DIFFERENTIAL=5000   scripts of each kind, instead of what CI has time for
 KLOOP_DIFFERENTIAL_SEED=7 other scripts than CI's, which are the same in every run
 
-A failure prints the smallest script that still shows the difference. Put it into KEPT, so that it is run first from then on.
+A failure prints the smallest script that still shows the difference. Put it into KEPT, so that it is run first from
+then on.
 """
 
 import asyncio
