@@ -26,7 +26,7 @@ help:
 	@echo "make check   linters and type checks only"
 	@echo "make compat  other projects' test suites on kloop, asyncio, uvloop and rloop: about an hour"
 	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
-	@echo "make soak    5 minutes of 1,000 connections with every byte verified"
+	@echo "make soak    T=6 minutes of echo, TLS, datagrams, children, kills and resets, every byte verified"
 	@echo "make asan    the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer; ASAN_ARGS: pytest's"
 	@echo "make lives   500 lives of everything: memory, descriptors, objects, references and the Go heap stay as they are"
 	@echo "make build   libkloop.so and kloop._core, into python/kloop"
@@ -49,8 +49,9 @@ compat: build
 bench: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/bench.py $(BENCH_ARGS)
 
+T ?= 6
 soak: build $(VENV)/.made-run $(VENV)/.made-bench
-	$(PY) bench/soak.py $(SOAK_ARGS)
+	$(PY) bench/soak.py --minutes $(T) $(SOAK_ARGS)
 
 asan: build $(VENV)/.made-test
 	$(PY) tests/sanitized.py $(ASAN_ARGS)

@@ -64,7 +64,8 @@ def main(arguments: list[str]) -> int:
         arguments = [*[f"tests/test_{name}.py" for name in QUICK], "-m", "not slow", *arguments[1:]]
     elif not arguments:
         arguments = ["tests", *[word for path in LEFT_OUT for word in ("--ignore", path)]]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--timeout={TIMEOUT_S}", *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--timeout={TIMEOUT_S}",
+               "-o", f"faulthandler_timeout={TIMEOUT_S + 30}", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
 
 

@@ -44,7 +44,7 @@ def growth(values):
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 10)
-def test_nothing_grows():
+def test_nothing_grows(may_be_long):
     history, errors = lives(LIVES)
     assert errors == ""
     assert set(history) == set(ALLOWED)
@@ -59,7 +59,7 @@ def test_nothing_grows():
     ((), {"PYTHONMALLOC": "debug", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}),
     (("-X", "dev", "-W", "error"), {"PYTHONMALLOC": "malloc_debug"}),
 ], ids=["dev mode", "Python's debug allocators", "malloc's"])
-def test_no_warning_and_no_word(options, environment):
+def test_no_warning_and_no_word(may_be_long, options, environment):
     """Development mode warns of what is not closed or not awaited; the allocators check the ends of what they gave."""
     _, errors = lives(3, *options, **environment)
     assert errors == ""

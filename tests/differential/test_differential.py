@@ -73,7 +73,7 @@ def check(new_loop, kind, script):
 @pytest.mark.slow
 @pytest.mark.timeout(TIME_LIMIT_S)
 @pytest.mark.parametrize("name", KINDS)
-def test_generated_scripts(kloop_loop, name):
+def test_generated_scripts(kloop_loop, may_be_long, name):
     kind = KINDS[name]
 
     @settings(max_examples=SCRIPTS, deadline=None, database=None, derandomize=not SEED, print_blob=False,
