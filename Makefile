@@ -19,7 +19,7 @@ export GOTOOLCHAIN := local
 PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check compat bench soak sim sim-mutants build setup lock clean
+.PHONY: help run test check compat bench soak sim sim-mutants asan lives build setup lock clean
 
 help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
@@ -27,9 +27,11 @@ help:
 	@echo "make check   linters and type checks only"
 	@echo "make compat  other projects' test suites on kloop, asyncio, uvloop and rloop: about an hour"
 	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
-	@echo "make soak    5 minutes of 1,000 connections with every byte verified"
+	@echo "make soak    T=6 minutes of echo, TLS, datagrams, children, kills and resets, every byte verified"
 	@echo "make sim     the engine on a simulated kernel: SEEDS=10000 worlds, or SEED=n for one with its log"
 	@echo "make sim-mutants  plants faults in the engine, and requires that the simulation finds each"
+	@echo "make asan    the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer; ASAN_ARGS: pytest's"
+	@echo "make lives   500 lives of everything: memory, descriptors, objects, references and the Go heap stay as they are"
 	@echo "make build   libkloop.so and kloop._core, into python/kloop"
 	@echo "make lock    resolve requirements/*.in anew"
 	@echo "make clean   remove everything that make made"
@@ -50,8 +52,16 @@ compat: build
 bench: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/bench.py $(BENCH_ARGS)
 
+T ?= 6
 soak: build $(VENV)/.made-run $(VENV)/.made-bench
-	$(PY) bench/soak.py $(SOAK_ARGS)
+	$(PY) bench/soak.py --minutes $(T) $(SOAK_ARGS)
+
+asan: build $(VENV)/.made-test
+	$(PY) tests/sanitized.py $(ASAN_ARGS)
+
+LIVES ?= 500
+lives: build $(VENV)/.made-test
+	KLOOP_LIVES=$(LIVES) $(PY) -m pytest tests/test_lives.py
 
 # See docs/testing.md. FIRST is the first seed.
 SEEDS ?= 10000

@@ -1,7 +1,9 @@
-"""Soak: an echo server under load with random closes, for a long time.
+"""Soak: servers under load with random closes, for a long time.
 
-Every byte is verified, no connection may be without progress for a second, and neither memory nor
-descriptors may grow: first 1,000 connections of 1 KiB messages, then 10 of 100 KiB.
+Every byte is verified, nothing may stand still, and neither memory, descriptors, the Go heap nor Python's objects may
+grow. First an echo server with 1,000 connections of 1 KiB messages, then with 10 of 100 KiB; then, where the kernel
+has tc-netem(8) on a network that delays and loses packets, a server of everything: TCP, TLS, unix sockets, datagrams,
+child processes, with clients and children that are killed and connections that are reset.
 """
 
 from __future__ import annotations
@@ -10,16 +12,17 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import machine
+import mixed
 import native
 from prepare import check_loops, compile_all, progress
-from subject import Subject, SubjectFailed, python
+from subject import SERVERS, Subject, SubjectFailed, python
 
-SERVERS = Path(__file__).resolve().parent / "servers"
 STALL = "1s"
 SAMPLE_PERIOD_S = 0.5
 # The first part of a phase, while heaps find their size, is not part of the fit: with 1,000 connections a
@@ -30,9 +33,14 @@ FIT_MIN_S = 30
 # Growth over the fitted part that is noise: glibc's arenas move by whole heaps (mallopt(3)).
 NOISE_BYTES = 2 << 20
 NOISE_PART = 0.03
+NOISE_GO_HEAP_BYTES = 1 << 20
+# Python objects of a server whose connections come and go.
+NOISE_OBJECTS = 2000
 # After the last connection is gone the server may need this long to notice.
 QUIET_LIMIT_S = 10
 SETTLED_S = 0.5
+MIXED_WARMUP_S = 2
+MIXED_CHILD_FDS = 12  # of two children: pipes of both sides, and pidfds
 # Counters that have to be 0 once all connections are gone.
 GAUGES = ("conns", "owners_out", "buffers_out")
 
@@ -43,22 +51,27 @@ class Phase:
     conns: int
     size_bytes: int
     close_rate: float
+    fd_noise: float = 2  # growth that is none: connections that happen to be open at one end of the fit
 
 
+MIXED = Phase("mixed", conns=0, size_bytes=0, close_rate=0, fd_noise=20)
 PHASES = (
     Phase("1000 x 1 KiB", conns=1000, size_bytes=1024, close_rate=200),
     Phase("10 x 100 KiB", conns=10, size_bytes=100 * 1024, close_rate=20),
+    MIXED,
 )
 
 
 @dataclass
 class Outcome:
-    """What a phase showed. times_s, rss_bytes and fds are samples of the server."""
+    """What a phase showed. times_s, rss_bytes and fds are samples of the server; statuses are its own."""
 
     phase: str
     times_s: list[float] = field(default_factory=list)
     rss_bytes: list[int] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
+    statuses: list[dict] = field(default_factory=list)
+    network: str = ""
     fds_before: int = 0
     fds_after: int = 0
     load: dict = field(default_factory=dict)
@@ -148,16 +161,63 @@ def judge(outcome: Outcome, phase: Phase) -> None:
     if rss_growth is not None and rss_growth > allowed:
         outcome.problems.append(f"memory grew by {rss_growth / (1 << 20):.1f} MiB")
     fd_growth = growth(outcome.times_s, outcome.fds)
-    if fd_growth is not None and fd_growth > max(2, phase.conns * NOISE_PART):
+    if fd_growth is not None and fd_growth > max(phase.fd_noise, phase.conns * NOISE_PART):
         outcome.problems.append(f"descriptors grew by {fd_growth:.0f}")
+    for name, noise in (("go_heap", NOISE_GO_HEAP_BYTES), ("objects", NOISE_OBJECTS)):
+        rise = growth([line["time_s"] for line in outcome.statuses], [line[name] for line in outcome.statuses])
+        if rise is not None and rise > noise:
+            outcome.problems.append(f"{name} grew by {rise:,.0f}")
+    if outcome.server.get("wrong") or outcome.server.get("failed"):
+        outcome.problems.append(f"children: {outcome.server['wrong']} wrong; errors {outcome.server['failed'][:3]}")
     if outcome.fds_after > outcome.fds_before:
         outcome.problems.append(f"{outcome.fds_after - outcome.fds_before} descriptors left behind")
     stats = outcome.server.get("stats", {})
     outcome.problems += [f"{name} is {stats[name]} at the end" for name in GAUGES if stats.get(name)]
 
 
+def run_load(command: list[str], core: int, pid: int, seconds: float, outcome: Outcome) -> None:
+    """Runs the load to its end, while the server with this pid is looked at."""
+    load = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: machine.pin_and_tie(core),
+    )
+    sample_until_done(load, pid, outcome, seconds + native.GRACE_S)
+    output, errors = load.communicate()
+    outcome.load = json.loads(output) if output else {}
+    if load.returncode != 0:
+        outcome.problems.append(errors.strip() or f"the load ended with {load.returncode}")
+
+
+def run_mixed(loop: str, seconds: float, seed: int) -> Outcome:
+    """A server of everything, and clients that are killed."""
+    outcome = Outcome(MIXED.name)
+    server_core, load_core = machine.cores()
+    with tempfile.TemporaryDirectory(prefix="kloop-soak-") as name, mixed.Network() as network:
+        folder = Path(name)
+        mixed.prepare(folder)
+        outcome.network = network.said
+        progress(f"network: {network.said}")
+        with Subject(**mixed.server_command(server_core, loop, folder, seed, network)) as server:
+            # What runs by itself, children and the first use of everything, is not the load's.
+            warm = mixed.load_command(server.first, folder, MIXED_WARMUP_S, seed, network)
+            subprocess.run(warm, stdout=subprocess.DEVNULL, check=False)
+            outcome.fds_before = settled_fds(server.pid) + MIXED_CHILD_FDS
+            run_load(mixed.load_command(server.first, folder, seconds, seed, network), load_core, server.pid, seconds,
+                     outcome)
+            outcome.fds_after = wait_for_quiet(server.pid, outcome.fds_before)
+        outcome.server = server.last
+        outcome.statuses = mixed.statuses(folder)
+    judge(outcome, MIXED)
+    return outcome
+
+
 def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) -> Outcome:
     """One server, one load, from the first connection to the last."""
+    if phase is MIXED:
+        return run_mixed(loop, seconds, seed)
     outcome = Outcome(phase.name)
     server_core, load_core = machine.cores()
     command = python(server_core, loop, "default", SERVERS / "echo.py", "--style", style)
@@ -165,18 +225,7 @@ def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) ->
         # One connection first: what the loop opens with its first connection is no leak.
         native.load("echo", native.address(server.first), core=load_core, seconds=0.2, warmup_s=0, conns=1)
         outcome.fds_before = settled_fds(server.pid)
-        load = subprocess.Popen(
-            load_command(phase, server, seconds, seed),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: machine.pin_and_tie(load_core),
-        )
-        sample_until_done(load, server.pid, outcome, seconds + native.GRACE_S)
-        output, errors = load.communicate()
-        outcome.load = json.loads(output) if output else {}
-        if load.returncode != 0:
-            outcome.problems.append(errors.strip() or f"the load ended with {load.returncode}")
+        run_load(load_command(phase, server, seconds, seed), load_core, server.pid, seconds, outcome)
         outcome.fds_after = wait_for_quiet(server.pid, outcome.fds_before)
     outcome.server = server.last
     judge(outcome, phase)
@@ -188,6 +237,8 @@ def describe(outcome: Outcome) -> str:
     load, mib = outcome.load, 1 << 20
     rise = growth(outcome.times_s, outcome.rss_bytes)
     fit = "too short to judge growth" if rise is None else f"growth by linear fit {rise / mib:+.2f} MiB"
+    if outcome.phase == MIXED.name:
+        return "\n".join(describe_mixed(outcome, fit) + [f"  PROBLEM: {problem}" for problem in outcome.problems])
     lines = [
         f"{outcome.phase}: {'ok' if not outcome.problems else 'FAILED'}",
         f"  {load.get('total_bytes', 0) / (1 << 30):.2f} GiB verified, {load.get('messages', 0):,} messages in "
@@ -204,6 +255,32 @@ def describe(outcome: Outcome) -> str:
     return "\n".join(lines + [f"  PROBLEM: {problem}" for problem in outcome.problems])
 
 
+def describe_mixed(outcome: Outcome, fit: str) -> list[str]:
+    """The lines of the mixed phase. fit: what is said of the growth of memory."""
+    load, server, mib = outcome.load, outcome.server, 1 << 20
+    lines = [
+        f"{outcome.phase}: {'ok' if not outcome.problems else 'FAILED'}",
+        f"  network: {outcome.network}",
+        f"  {load.get('total_bytes', 0) / (1 << 30):.2f} GiB verified, {load.get('messages', 0):,} messages in "
+        f"{load.get('seconds', 0):.0f} s over tcp, tls and unix, {load.get('closes', 0):,} ends, of each kind; "
+        f"{load.get('kills', 0)} clients killed with all their connections",
+        f"  {load.get('datagrams', 0):,} datagrams, {load.get('lost_datagrams', 0)} lost; "
+        f"{server.get('children', 0):,} children, {server.get('killed', 0):,} killed; "
+        f"mismatches {load.get('mismatches')}, stalls "
+        f"{load.get('stalls')}, errors {load.get('errors')}",
+    ]
+    if outcome.rss_bytes and outcome.statuses:
+        heaps = [line["go_heap"] / mib for line in outcome.statuses]
+        objects = [line["objects"] for line in outcome.statuses]
+        lines.append(
+            f"  RSS {min(outcome.rss_bytes) / mib:.1f} to {max(outcome.rss_bytes) / mib:.1f} MiB, {fit}; Go heap "
+            f"{heaps[-1]:.2f} MiB at the end, at most {max(heaps):.2f}; {objects[-1]:,} Python objects at the end, "
+            f"at most {max(objects):,}; "
+            f"fds at most {max(outcome.fds)}, before {outcome.fds_before}, after {outcome.fds_after}"
+        )
+    return lines
+
+
 def draw(outcomes: list[Outcome], path: Path) -> str:
     """Plot the samples, if matplotlib is there; answers what to say about it."""
     try:
@@ -213,12 +290,17 @@ def draw(outcomes: list[Outcome], path: Path) -> str:
         import matplotlib.pyplot as plt
     except ImportError as error:
         return f"no plot: {error}"
-    figure, axes = plt.subplots(2, len(outcomes), figsize=(5 * len(outcomes), 5), squeeze=False, sharex="col")
+    figure, axes = plt.subplots(4, len(outcomes), figsize=(5 * len(outcomes), 8), squeeze=False, sharex="col")
     for column, outcome in enumerate(outcomes):
         axes[0, column].plot(outcome.times_s, [value / (1 << 20) for value in outcome.rss_bytes], color="#5b8db8")
         axes[0, column].set(title=outcome.phase, ylabel="RSS, MiB")
         axes[1, column].plot(outcome.times_s, outcome.fds, color="#d1495b")
-        axes[1, column].set(xlabel="seconds", ylabel="descriptors")
+        axes[1, column].set(ylabel="descriptors")
+        times_s = [line["time_s"] for line in outcome.statuses]
+        axes[2, column].plot(times_s, [line["go_heap"] / (1 << 20) for line in outcome.statuses], color="#66a182")
+        axes[2, column].set(ylabel="Go heap, MiB")
+        axes[3, column].plot(times_s, [line["objects"] for line in outcome.statuses], color="#8d6a9f")
+        axes[3, column].set(xlabel="seconds", ylabel="Python objects")
         for axis in axes[:, column]:
             axis.set_ylim(bottom=0)
     figure.tight_layout()
@@ -229,7 +311,7 @@ def draw(outcomes: list[Outcome], path: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5, help="in all, half for each phase (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=6, help="in all, shared by the phases (default: %(default)s)")
     parser.add_argument("--loop", default="kloop")
     parser.add_argument("--style", choices=("protocol", "buffered", "streams"), default="protocol")
     parser.add_argument("--phase", choices=[phase.name for phase in PHASES], help="only this one, for all the time")

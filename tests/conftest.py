@@ -9,6 +9,7 @@ a ResourceWarning, or an exception in a destructor or a thread.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib.util
 import os
@@ -79,6 +80,12 @@ def leaves_nothing(request, monkeypatch):
         found += [f"the loop's exception handler was called: {context!r}" for context in reports]
     if found:
         pytest.fail("left behind by the test:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture
+def may_be_long():
+    """For a test whose own time limit is above pytest's limit for all, after which the process ends."""
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

@@ -175,10 +175,18 @@ def test(steps, python, folder):
     steps.run("simulation", ["go", "test", "-C", "core", "-count=1", "-timeout=0", "-run=^TestSimulation$",
                              "-args", f"-sim.seeds={SIM_SEEDS}", f"-sim.time={SIM_LIMIT}"])
     steps.run("simulation of mutants", [python, "tests/sim_mutants.py"])
+    sanitized = folder / "sanitized.xml"
+    steps.run("sanitizers", [python, "tests/sanitized.py", "--quick", f"--junitxml={sanitized}"],
+              lambda: junit_counts(sanitized) if sanitized.exists() else Counter())
     for driver in DRIVERS:
         os.environ["KLOOP_DRIVER"] = driver
         test_python(steps, python, folder, driver)
     del os.environ["KLOOP_DRIVER"]
+    for version in os.environ.get(OTHER_PYTHONS, "").split():
+        other = folder / f"cpython-{version}.json"
+        steps.run(f"CPython {version}'s test_asyncio",
+                  [python, "tests/compat/cpython_suite.py", version, "--json", str(other)],
+                  lambda other=other: cpython_counts(other) if other.exists() else Counter())
 
 
 def test_python(steps, python, folder, driver):
@@ -189,11 +197,6 @@ def test_python(steps, python, folder, driver):
               lambda: junit_counts(junit) if junit.exists() else Counter())
     steps.run(f"CPython's test_asyncio, {driver}", [python, "tests/cpython/run.py", "--json", str(cpython)],
               lambda: cpython_counts(cpython) if cpython.exists() else Counter())
-    for version in os.environ.get(OTHER_PYTHONS, "").split():
-        other = folder / f"cpython-{version}-{driver}.json"
-        steps.run(f"CPython {version}'s test_asyncio, {driver}",
-                  [python, "tests/compat/cpython_suite.py", version, "--json", str(other)],
-                  lambda other=other: cpython_counts(other) if other.exists() else Counter())
     steps.run(f"uvloop's tests, {driver}", [python, "tests/compat/run.py", "uvloop", "--json", str(compat)],
               lambda: compat_counts(compat) if compat.exists() else Counter())
 

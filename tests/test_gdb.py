@@ -1,4 +1,4 @@
-"""A debugger attaches to a process whose loop sleeps, sees the frames of Python, the bridge and Go, and leaves it running."""
+"""A debugger attaches to a process whose loop sleeps, sees the frames of Python, the bridge and Go, and leaves it."""
 
 import shutil
 import subprocess
@@ -45,7 +45,7 @@ def with_symbols(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S * 10)
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
-def test_gdb_sees_python_and_go(with_symbols):
+def test_gdb_sees_python_and_go(may_be_long, with_symbols):
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True,
                           env={"PYTHONPATH": str(with_symbols), "PATH": "/usr/bin:/bin"}) as process:
         assert process.stdout.readline() == "ready\n"

@@ -424,7 +424,7 @@ def test_loops_are_handed_from_thread_to_thread(kloop):
         await asyncio.sleep(0.001)
         return asyncio.get_running_loop()
 
-    for _ in range(2):
+    def run_all():
         results = {}
         threads = [threading.Thread(target=lambda loop=loop: results.__setitem__(loop, run(loop, work())))
                    for loop in loops]
@@ -433,6 +433,9 @@ def test_loops_are_handed_from_thread_to_thread(kloop):
         for thread in threads:
             thread.join(LIMIT_S)
         assert results == {loop: loop for loop in loops}
+
+    run_all()
+    run_all()
     joined(lambda: [loop.close() for loop in loops])
 
 

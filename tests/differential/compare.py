@@ -1,13 +1,16 @@
 """Which traces count as the same.
 
-Stock asyncio's trace is the measure. Where it leaves something to the kernel's timing, as little as possible is left out:
+Stock asyncio's trace is the measure. Where it leaves something to the kernel's timing, as little as possible is left
+out:
 
-- A socket that is closed while bytes of its peer are unread resets the connection, and the reset overtakes what is still under way.
-  kloop reads ahead, so it may have read those bytes: its peer sees the end where asyncio's sees a reset, with all that was sent.
-  It accepts ahead too: a client of a server that is closed sees the end where asyncio's, never accepted, sees a reset.
+- A socket that is closed while bytes of its peer are unread resets the connection, and the reset overtakes what is
+  still under way. kloop reads ahead, so it may have read those bytes: its peer sees the end where asyncio's sees a
+  reset, with all that was sent. It accepts ahead too: a client of a server that is closed sees the end where
+  asyncio's, never accepted, sees a reset.
 - A write that fails may have overtaken the end of the peer's stream: eof_received then is called or not.
 - asyncio calls eof_received() again whenever reading is resumed after it (docs/compatibility.md).
-- A transport that is aborted, or fails, with bytes in its buffer drops them: how many had left before is the kernel's affair.
+- A transport that is aborted, or fails, with bytes in its buffer drops them: how many had left before is the
+  kernel's affair.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ ENDS = ("peer saw the end", "peer failed")
 
 
 def difference(expected, seen) -> str:
-    """What differs between two worlds that ran the same script, for people; empty if nothing does. expected: on asyncio."""
+    """What differs between two worlds that ran the same script, the expected one on asyncio; empty if nothing does."""
     lanes = sorted({*expected.lanes, *seen.lanes})
     lines = []
     for lane in lanes:

@@ -90,7 +90,8 @@ class Endpoint:
             return
         self.unread += 1
         arguments = {"none": (), "peer": (self.far,), "nobody": (self.nobody,)}[target]
-        self.world.attempt(self.protocol.lane, "sendto", self.protocol.transport.sendto, payload(size, size), *arguments)
+        sendto = self.protocol.transport.sendto
+        self.world.attempt(self.protocol.lane, "sendto", sendto, payload(size, size), *arguments)
 
     def peer_send(self, size: int) -> None:
         transport = self.protocol.transport

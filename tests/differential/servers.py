@@ -154,9 +154,9 @@ def operations():
 
 
 def scripts():
-    reactions = st.dictionaries(st.sampled_from(("connection_made", "data_received", "eof_received", "connection_lost")),
-                                st.sampled_from(("close", "abort", "raise", "write", "nothing")), max_size=2).map(
-        lambda chosen: tuple(sorted(chosen.items())))
+    callbacks = st.sampled_from(("connection_made", "data_received", "eof_received", "connection_lost"))
+    reactions = st.dictionaries(callbacks, st.sampled_from(("close", "abort", "raise", "write", "nothing")),
+                                max_size=2).map(lambda chosen: tuple(sorted(chosen.items())))
     server = st.tuples(st.sampled_from(("tcp", "unix")), st.booleans(), reactions)
     return st.tuples(st.lists(server, min_size=1, max_size=2).map(tuple),
                      st.lists(st.lists(operations(), min_size=1, max_size=4).map(tuple), max_size=6).map(tuple))

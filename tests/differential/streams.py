@@ -12,8 +12,8 @@ SMALL = (0, 1, 100, 1500)
 SIZES = (*SMALL, 8191, 8192, 8193, 65535, 65536, 65537)
 LARGE = 1 << 20     # far above what the buffers of a `small` connection take, and every limit below
 LIMITS = ((None, None), (0, 0), (1, 0), (16384, 1), (131072, None), (4 << 20, None), (None, 0), (10, 20), (-1, None))
-# Beyond this a small connection whose peer does not read takes some part of a write, how much is the kernel's affair; of a large one
-# it takes little enough.
+# Beyond this a small connection whose peer does not read takes some part of a write, and how much is the kernel's
+# affair; of a large one it takes little enough.
 SURELY_TAKEN = 4096
 # What a protocol may do in a callback, once.
 REACTIONS = ("close", "abort", "raise", "write", "pause", "resume", "write_eof", "limits", "nothing")
@@ -178,8 +178,8 @@ async def begin(world: World, setup) -> None:
         # A peer of a connection with large buffers always reads: how much these take is the kernel's affair.
         peer = Peer(world, protocol.peer_lane, far, reads or not small)
         world.things.append(Connection(protocol, peer))
-        world.start(protocol.lane, "connected", world.loop.create_connection(lambda protocol=protocol: protocol, sock=ours),
-                    lambda made: type(made[0]).__mro__[-1].__name__)
+        made = world.loop.create_connection(lambda protocol=protocol: protocol, sock=ours)
+        world.start(protocol.lane, "connected", made, lambda made: "made")
 
 
 def perform(world: World, operation) -> None:
@@ -193,9 +193,8 @@ def perform(world: World, operation) -> None:
         getattr(peer, args[0])(*args[1:])
     elif name == "peer reads":
         peer.reads = True
-    elif name not in ("write", "writelines"):
-        protocol.do(name, *args)
-    elif connection.may_write(args[0] if name == "write" else sum(args[0])):
+    elif (name not in ("write", "writelines")
+          or connection.may_write(args[0] if name == "write" else sum(args[0]))):
         protocol.do(name, *args)
 
 

@@ -3,7 +3,8 @@
 KLOOP_DIFFERENTIAL=5000   scripts of each kind, instead of what CI has time for
 KLOOP_DIFFERENTIAL_SEED=7 other scripts than CI's, which are the same in every run
 
-A failure prints the smallest script that still shows the difference. Put it into KEPT, so that it is run first from then on.
+A failure prints the smallest script that still shows the difference. Put it into KEPT, so that it is run first from
+then on.
 """
 
 import asyncio
@@ -72,7 +73,7 @@ def check(new_loop, kind, script):
 @pytest.mark.slow
 @pytest.mark.timeout(TIME_LIMIT_S)
 @pytest.mark.parametrize("name", KINDS)
-def test_generated_scripts(kloop_loop, name):
+def test_generated_scripts(kloop_loop, may_be_long, name):
     kind = KINDS[name]
 
     @settings(max_examples=SCRIPTS, deadline=None, database=None, derandomize=not SEED, print_blob=False,

@@ -11,8 +11,9 @@ import zlib
 
 import peers
 
-# Turns of the loop without any event after which nothing more is expected, and how long the last of them sleep. On loopback what a
-# system call sends has arrived when the call returns; what takes longer is another process that has the core.
+# Turns of the loop without any event after which nothing more is expected, and how long the last of them sleep. On
+# loopback what a system call sends has arrived when the call returns; what takes longer is another process that has
+# the core.
 QUIET_TURNS = 6
 QUIET_SLEEP_S = 0.001
 QUIET_SLEEPS = 2
@@ -162,7 +163,7 @@ class Peer:
         self.pump()
 
     def close(self) -> None:
-        """Unread bytes make the kernel reset the connection; then what the loop reads and what it sees depends on neither's will."""
+        """Resets the connection if bytes are unread."""
         if not self.closed:
             self.closed = True
             self.sock.close()

@@ -1,0 +1,153 @@
+"""Server of the mixed soak: echo over TCP, TLS, a unix socket and UDP, and child processes that it talks to and kills.
+
+Prints a line of JSON that says where it listens, serves until SIGTERM, prints a line of JSON. Meanwhile it appends a
+line to --status each second: how large the Go heap is and how many Python objects there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import socket
+import time
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+from echo import BufferedEchoProtocol, EchoProtocol, echo_stream, tls_context
+from loops import arguments, new_loop, report, stop_on_signal
+
+BACKLOG = 1024
+STATUS_PERIOD_S = 1.0
+UDP_BUFFER_BYTES = 1 << 20
+CHILDREN = 2
+CHILD_LIMIT_S = 30
+# What is written to a child at most; a pipe holds 64 KiB.
+CHILD_BYTES = 300_000
+# Of three children one is killed in the middle of its work.
+KILLED_PART = 1 / 3
+
+
+class FlowControlledEcho(EchoProtocol):
+    """Stops reading while its own answers pile up: a peer that never reads costs no memory."""
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()  # type: ignore[attr-defined]
+
+
+class FlowControlledBufferedEcho(BufferedEchoProtocol):
+    """The same with a buffer of its own."""
+
+    pause_writing = FlowControlledEcho.pause_writing
+    resume_writing = FlowControlledEcho.resume_writing
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple) -> None:
+        self.transport.sendto(data, addr)  # type: ignore[attr-defined]
+
+
+async def children(chance: random.Random, counts: dict[str, int]) -> None:
+    """One child after the other: each gives back what it is told, or is killed over it."""
+    while True:
+        child = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        message = chance.randbytes(chance.randrange(CHILD_BYTES))
+        talk = asyncio.ensure_future(child.communicate(message))
+        if chance.random() < KILLED_PART:
+            await asyncio.sleep(chance.random() / 100)
+            try:
+                child.kill()
+            except ProcessLookupError:  # it was quicker
+                pass
+            counts["killed"] += 1
+        output, _ = await asyncio.wait_for(talk, CHILD_LIMIT_S)
+        if child.returncode == 0 and output != message or not message.startswith(output):
+            counts["wrong"] += 1
+        counts["children"] += 1
+        await asyncio.sleep(chance.random() / 10)
+
+
+async def write_status(path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    stats = getattr(loop, "stats", dict)
+    begin = time.monotonic()
+    while True:
+        await asyncio.sleep(STATUS_PERIOD_S)
+        go_heap, objects = stats().get("go_heap", 0), len(gc.get_objects())
+        line = {"time_s": time.monotonic() - begin, "go_heap": go_heap, "objects": objects}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+async def listen(options: argparse.Namespace) -> dict[str, object]:
+    """Opens everything and answers where."""
+    loop = asyncio.get_running_loop()
+    unix_path = str(options.folder / "soak.sock")
+    servers = {
+        "tcp": await loop.create_server(FlowControlledEcho, "127.0.0.1", 0, backlog=BACKLOG),
+        "buffered": await loop.create_server(FlowControlledBufferedEcho, "127.0.0.1", 0, backlog=BACKLOG),
+        "streams": await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG),
+        "tls": await loop.create_server(
+            FlowControlledEcho, "127.0.0.1", 0, backlog=BACKLOG, ssl=tls_context(options.folder)
+        ),
+    }
+    listen.kept = [*servers.values(), await loop.create_unix_server(FlowControlledEcho, unix_path, backlog=BACKLOG)]
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER_BYTES)
+    udp.setblocking(False)
+    udp.bind(("127.0.0.1", 0))
+    transport, _ = await loop.create_datagram_endpoint(DatagramEcho, sock=udp)
+    listen.kept.append(transport)
+    where: dict[str, object] = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
+    return {**where, "unix": unix_path, "udp": udp.getsockname()[1]}
+
+
+async def serve(options: argparse.Namespace) -> dict[str, int]:
+    """Serve until SIGTERM; answers what there was of child processes."""
+    loop = asyncio.get_running_loop()
+    # A peer that breaks off in the middle of TLS is reported as an error; here most peers do.
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    failed: list[dict] = []
+    stopped = asyncio.Event()
+    stop_on_signal(loop, stopped.set)
+    counts = {"children": 0, "killed": 0, "wrong": 0}
+    print(json.dumps(await listen(options)), flush=True)
+    chance = random.Random(options.seed)
+    tasks = [asyncio.create_task(children(random.Random(chance.random()), counts)) for _ in range(CHILDREN)]
+    tasks.append(asyncio.create_task(write_status(options.status, loop)))
+    await stopped.wait()
+    for server in listen.kept:
+        server.close()
+    broken = [task for task in tasks if task.done()]
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [repr(result) for result, task in zip(results, tasks, strict=True) if task in broken]
+    raised = [context.get("exception") for context in failed]
+    errors += [repr(exc) for exc in raised if not isinstance(exc, OSError)]
+    return {**counts, "failed": errors}  # type: ignore[dict-item]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="with cert.pem and key.pem")
+    parser.add_argument("--status", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    gc.collect()
+    gc.freeze()
+    loop = new_loop(options.loop)
+    counts = loop.run_until_complete(serve(options))
+    loop.run_until_complete(asyncio.sleep(0.2))  # clients that are gone are told of
+    report(loop, **counts)
+
+
+if __name__ == "__main__":
+    main()
