@@ -37,7 +37,9 @@ type KeyLogError struct {
 	Reason string
 }
 
-func (e *KeyLogError) Error() string { return fmt.Sprintf("ktls: key log, line %d: %s", e.Line, e.Reason) }
+func (e *KeyLogError) Error() string {
+	return fmt.Sprintf("ktls: key log, line %d: %s", e.Line, e.Reason)
+}
 
 // Secrets are those of one connection. The zero value has none.
 type Secrets struct {
