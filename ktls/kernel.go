@@ -56,13 +56,12 @@ func EnableKernel(fd int) error {
 // keeps the secret for NextKey, after which this is to be called once more. It
 // must not seal any more.
 func (s *Sealer) GiveToKernel(fd int) error {
-	if err := setCryptoInfo(fd, tlsTX, s.traffic, s.seq, s.explicitNonce()); err != nil {
-		return err
-	}
 	if s.max < MaxPlaintext {
-		return SetKernelMaxPlaintext(fd, s.max)
+		if err := SetKernelMaxPlaintext(fd, s.max); err != nil {
+			return err
+		}
 	}
-	return nil
+	return setCryptoInfo(fd, tlsTX, s.traffic, s.seq, s.explicitNonce())
 }
 
 // Advance counts records that the kernel has sealed, so that KeyUpdateDue tells.
