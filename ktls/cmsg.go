@@ -65,6 +65,13 @@ func SendRecord(fd int, typ ContentType, content []byte) (int, error) {
 	return unix.SendmsgN(fd, content, RecordTypeControl(typ), nil, unix.MSG_NOSIGNAL)
 }
 
+// ClearError takes the error off a socket that it has after receiving a bad
+// record: with it, the alert that says so would not be sent.
+func ClearError(fd int) error {
+	_, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return kernelError("getsockopt SO_ERROR", err)
+}
+
 // ReceiveRecord receives from a socket whose RX the kernel has: application data
 // of one or more records, or the content of one record of another type. control
 // is memory of ControlSize bytes. 0 bytes and no error with TypeData is the end

@@ -163,6 +163,7 @@ def compat_counts(path):
 def test(steps, python, folder):
     junit, cpython, compat = folder / "pytest.xml", folder / "cpython.json", folder / "compat.json"
     steps.run_go_tests("go test", ["go", "test", "-race", "-timeout=300s", "-json", "./..."])
+    steps.run_go_tests("go test in a guest with kernel TLS", [python, "tests/guest/run_go.py"])
     steps.run("pytest", [python, "-m", "pytest", f"--junitxml={junit}"],
               lambda: junit_counts(junit) if junit.exists() else Counter())
     steps.run("CPython's test_asyncio", [python, "tests/cpython/run.py", "--json", str(cpython)],

@@ -296,6 +296,9 @@ func (c *Conn) sendFatal(a ktls.Alert) {
 	defer c.out.mu.Unlock()
 	if c.out.err == nil && !c.out.closed {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(closeTimeout))
+		if c.out.kernel {
+			_ = c.withSocket(ktls.ClearError)
+		}
 		alert := a.Content()
 		_ = c.writeControl(ktls.TypeAlert, alert[:])
 		_ = c.failWrite(&ktls.RecordError{Alert: a, Reason: "reading failed"})
