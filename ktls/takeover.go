@@ -132,12 +132,12 @@ func (w *Watch) tickets(out *Traffic) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if ok && first == 0 && w.sent.dropped {
-			return 0, unsupported("more than %d session tickets", maxKept-1)
-		}
 		if ok {
 			return n, nil
 		}
+	}
+	if w.sent.dropped {
+		return 0, unsupported("the handshake ended with more than %d records, which may all be tickets", maxKept)
 	}
 	return 0, nil
 }

@@ -54,15 +54,21 @@ func equal(t testing.TB, what string, got, want []byte) {
 	}
 }
 
-// pattern answers n bytes that differ at every offset.
-func pattern(n int) []byte {
-	p := make([]byte, n)
-	x := uint32(n) | 1
+// patternBytes is what patterns are parts of.
+var patternBytes = sync.OnceValue(func() []byte {
+	p := make([]byte, 17<<20)
+	x := uint32(1)
 	for i := range p {
 		x = x*1664525 + 1013904223
 		p[i] = byte(x >> 24)
 	}
 	return p
+})
+
+// pattern answers n bytes that differ at every offset, and from those of another n.
+func pattern(n int) []byte {
+	start := n % (1 << 20)
+	return bytes.Clone(patternBytes()[start : start+n])
 }
 
 // certificates are made once: one of each kind of key, which sign themselves.
