@@ -9,8 +9,8 @@ import (
 
 func TestParallel(t *testing.T) {
 	for _, s := range distinctSuites() {
-		for _, workers := range []int{1, 2, 3, 8} {
-			for _, n := range []int{0, 1, MaxPlaintext, MaxPlaintext + 1, 1 << 20, 3<<20 + 5} {
+		for _, workers := range []int{1, 2, 5} {
+			for _, n := range []int{0, MaxPlaintext, MaxPlaintext + 1, 1<<20 + 5} {
 				name := fmt.Sprintf("%s, %d workers, %d bytes", s.Name, workers, n)
 				one, opener := pairOf(t, s)
 				many, parallel := pairOf(t, s)
