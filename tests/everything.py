@@ -172,6 +172,7 @@ def compat_counts(path):
 
 def test(steps, python, folder):
     steps.run_go_tests("go test", ["go", "test", "-race", "-timeout=300s", "-json", "./..."])
+    steps.run_go_tests("go test in a guest with kernel TLS", [python, "tests/guest/run_go.py"])
     steps.run("simulation", ["go", "test", "-C", "core", "-count=1", "-timeout=0", "-run=^TestSimulation$",
                              "-args", f"-sim.seeds={SIM_SEEDS}", f"-sim.time={SIM_LIMIT}"])
     steps.run("simulation of mutants", [python, "tests/sim_mutants.py"])
