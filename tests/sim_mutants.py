@@ -138,7 +138,7 @@ def planted(mutant: Mutant) -> str:
 def run(folder: Path, overlay: list[str]) -> tuple[int, str]:
     """Builds the core's tests and runs the simulation; answers its status and output."""
     binary = folder / "sim.test"
-    subprocess.run(["go", "test", "-c", *overlay, "-o", str(binary), "."], cwd=CORE, check=True)
+    subprocess.run(["go", "test", "-c", "-vet=off", *overlay, "-o", str(binary), "."], cwd=CORE, check=True)
     try:
         done = subprocess.run([str(binary), "-test.run=^TestSimulation$", f"-sim.seeds={SEEDS}"], cwd=CORE,
                               timeout=RUN_LIMIT_S, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
