@@ -51,6 +51,27 @@ static int wait_fine(struct kloop *p, int64_t timeout_ns)
 	return n;
 }
 
+/* Says when the next look is due. How long a tick is the looks tell that were made one after the
+ * other. Where this thread loses its CPU between two readings, ticks seem to be longer than they are,
+ * and the next look comes too early, never too late. */
+static void looked_in_vain(struct kloop *p)
+{
+	struct kloop_shared *k = &p->s;
+	uint64_t ticks, ns;
+	if (k->idle_looks == 0) {
+		p->idle_ns = kloop_now_ns();
+		p->idle_ticks = kloop_ticks();
+		k->idle_looks = 1;
+		return;
+	}
+	if (k->idle_looks < KLOOP_IDLE_LOOKS)
+		k->idle_looks++;
+	ticks = kloop_ticks();
+	ns = kloop_now_ns() - p->idle_ns;
+	k->looked_ticks = ticks;
+	k->look_ticks = (uint64_t)((double)(ticks - p->idle_ticks) / (double)(ns + 1) * k->look_every_ns);
+}
+
 /* Takes events, if the last ones have all been served; answers 0 or a negative errno. */
 int kloop_epoll_wait(struct kloop *p, int64_t timeout_ns)
 {
@@ -67,11 +88,9 @@ int kloop_epoll_wait(struct kloop *p, int64_t timeout_ns)
 	*set->next = 0;
 	*set->count = (uint32_t)n;
 	*set->produced += (uint32_t)n;
-	if (n || timeout_ns) {
+	if (n || timeout_ns)
 		p->s.idle_looks = 0;
-	} else {
-		p->s.idle_looks += p->s.idle_looks < KLOOP_IDLE_LOOKS;
-		p->s.looked_ns = kloop_now_ns();
-	}
+	else
+		looked_in_vain(p);
 	return 0;
 }

@@ -22,10 +22,11 @@
 #define KLOOP_H
 
 #include <stdint.h>
+#include <time.h>
 
 #define KLOOP_ABI 2u
 
-/* See kloop_shared.idle_looks. A storm of callbacks then looks every so often, others always. */
+/* See kloop_shared.look_every_ns. A storm of callbacks then looks every so often, others always. */
 #define KLOOP_IDLE_LOOKS 16u
 
 /* Commands: {op, id, ptr, len, owner}. */
@@ -197,7 +198,7 @@ struct kloop_shared {
 	uint32_t max_released;
 	/* The kernel's words, to see without a call whether kloop_poll(0) would find
 	 * anything: *cq_head != *cq_tail, or *sq_flags & poll_mask. With the epoll driver they are
-	 * that driver's and tell of what it has, not of what the kernel has: see looked_ns. */
+	 * that driver's and tell of what it has, not of what the kernel has: see look_every_ns. */
 	const uint32_t *cq_head;
 	const uint32_t *cq_tail;
 	const uint32_t *sq_flags;
@@ -208,11 +209,12 @@ struct kloop_shared {
 	const char *driver;     /* "io_uring" or "epoll" */
 	const char *driver_reason; /* one line */
 	/* With the epoll driver look_every_ns is not 0: nothing but a look tells what the kernel has.
-	 * So kloop_poll(0) is due when idle_looks is below KLOOP_IDLE_LOOKS, or the last look,
-	 * at looked_ns of CLOCK_MONOTONIC, is as long ago. */
+	 * So kloop_poll(0) is due when idle_looks is below KLOOP_IDLE_LOOKS, or when look_ticks of
+	 * kloop_ticks() have passed since looked_ticks. */
 	uint32_t look_every_ns;
 	uint32_t idle_looks;    /* in a row, up to KLOOP_IDLE_LOOKS, that found nothing */
-	uint64_t looked_ns;
+	uint64_t looked_ticks;
+	uint64_t look_ticks;
 	uint64_t handle;        /* the core's own */
 	/* Private to the core */
 	int32_t ring_fd;        /* or the epoll set's */
@@ -222,6 +224,23 @@ struct kloop_shared {
 };
 
 #define KLOOP_EXPORT __attribute__((visibility("default")))
+
+/* A clock of unknown unit that is read in a third of the time that clock_gettime(2) takes, of
+ * which an iteration with a single callback would notice the rest. */
+static inline uint64_t kloop_ticks(void)
+{
+#if defined(__x86_64__)
+	return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+	uint64_t ticks;
+	__asm__ __volatile__("mrs %0, cntvct_el0" : "=r"(ticks));
+	return ticks;
+#else
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+#endif
+}
 
 #ifndef KLOOP_NO_PROTOTYPES
 /* Makes a loop. On failure answers a negative errno and writes one line of text that

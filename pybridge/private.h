@@ -30,6 +30,10 @@ struct kloop {
 	uint64_t spin_ns;
 	uint64_t handle;
 
+	/* Of epoll.c: when the idle looks in a row began. */
+	uint64_t idle_ns;
+	uint64_t idle_ticks;
+
 	/* Of poll.c. */
 	uint32_t wake_asked;    /* atomic: kloop_wake() was called since the last poll ended */
 	uint64_t yield_ns;      /* when goroutines last had their turn */

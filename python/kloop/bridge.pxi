@@ -74,7 +74,6 @@ cdef extern from "<netinet/tcp.h>":
 
 cdef extern from *:
     """
-    #include <time.h>
     #include "library.h"
 
     /* Sequentially consistent, since wakers and the sleeper look at each other's word. */
@@ -97,11 +96,7 @@ cdef extern from *:
     /* Whether to look at an epoll set, which has no words in shared memory. */
     static inline int kloop_look_is_due(const struct kloop_shared *k)
     {
-        struct timespec now;
-        if (k->idle_looks < KLOOP_IDLE_LOOKS)
-            return 1;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec - k->looked_ns >= k->look_every_ns;
+        return k->idle_looks < KLOOP_IDLE_LOOKS || kloop_ticks() - k->looked_ticks >= k->look_ticks;
     }
 
     /* Whether kloop_poll(k, 0) could find anything. */
