@@ -23,10 +23,13 @@ func lanes(others []*lane, first *lane, n int) []*lane {
 func spread(n, workers int, do func(worker, from, to int)) {
 	var group sync.WaitGroup
 	for w := range workers {
-		group.Go(func() { do(w, n*w/workers, n*(w+1)/workers) })
+		group.Go(func() { do(w, part(n, workers, w), part(n, workers, w+1)) })
 	}
 	group.Wait()
 }
+
+// part is the first of n items that worker has to do.
+func part(n, workers, worker int) int { return n * worker / workers }
 
 // SealParallel is Seal with several goroutines: each seals its part of the
 // records, and they are in order. It pays from about 8 records for each.
@@ -73,12 +76,16 @@ func (o *Opener) OpenParallel(dst, src []byte, records []Record, workers int) ([
 	workers = max(1, min(workers, len(found)))
 	o.others = lanes(o.others, o.lane, workers)
 	errs := make([]error, workers)
-	done := make([]int, workers) // index behind the last record that was opened
-	spread(len(found), workers, func(worker, from, to int) {
-		at := 0
-		for _, r := range found[:from] {
-			at += r.Size
+	done := make([]int, workers)   // index behind the last record that was opened
+	starts := make([]int, workers) // bytes before each goroutine's first record, which others write to
+	for w, i, at := 1, 0, 0; w < workers; w++ {
+		for ; i < part(len(found), workers, w); i++ {
+			at += found[i].Size
 		}
+		starts[w] = at
+	}
+	spread(len(found), workers, func(worker, from, to int) {
+		at := starts[worker]
 		done[worker] = from
 		for i := from; i < to && errs[worker] == nil; i++ {
 			n := found[i].Size
