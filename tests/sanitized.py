@@ -17,10 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "sanitized"
 QUICK = ["echo", "read", "write", "close", "transport", "server", "connect", "pipes", "pipes_write", "process", "sock",
-         "sock_cancel", "datagram", "datagram_errors", "tls", "timers", "call_soon", "garbage", "threads", "fork",
+         "sock_cancel", "datagram", "datagram_errors", "tls", "timers", "call_soon", "garbage", "threads",
          "signals"]
-# They test the build, other programs' processes, or Python and kloop as they are shipped.
-LEFT_OUT = ["tests/build", "tests/test_usage.py", "tests/test_bench.py", "tests/test_gdb.py"]
+# They test the build, other programs' processes, or Python and kloop as they are shipped. And they fork beside Go's
+# threads: one of these may be in the sanitizer's allocator then, whose lock nobody gives back in the child (gcc 12).
+LEFT_OUT = ["tests/build", "tests/test_usage.py", "tests/test_bench.py", "tests/test_gdb.py", "tests/test_fork.py"]
 # A test takes a few times as long.
 TIMEOUT_S = 300
 OPTIONS = {

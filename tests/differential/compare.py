@@ -9,6 +9,8 @@ out:
   asyncio's, never accepted, sees a reset.
 - A write that fails may have overtaken the end of the peer's stream: eof_received then is called or not.
 - asyncio calls eof_received() again whenever reading is resumed after it (docs/compatibility.md).
+- asyncio's transport that was closed with bytes in its buffer has no socket after connection_lost, and fails with
+  AttributeError in a write, where one that was closed without drops what is written.
 - A transport that is aborted, or fails, with bytes in its buffer drops them: how many had left before is the
   kernel's affair.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 from .world import REPORTS
 
 END = ("eof_received",)
+FAILED_WRITES = (("write", "AttributeError"), ("writelines", "AttributeError"))
 ENDS = ("peer saw the end", "peer failed")
 
 
@@ -37,7 +40,11 @@ def _normal(lane: str, events: list) -> list:
     kept: list = []
     if lane == REPORTS:     # those of several connections have no order
         return sorted(events)
+    lost = False
     for event in events:
+        if lost and event in FAILED_WRITES:
+            continue
+        lost = lost or event[0] == "connection_lost"
         if event[0] == "connection_lost" and event[1] != "None" and kept and kept[-1] == END:
             kept.pop()
         if event != END or END not in kept:
