@@ -78,6 +78,7 @@ type Conn struct {
 	shutdown bool
 	failure  *OpError
 	queue    sendQueue
+	records  *records // TLS, if not nil
 }
 
 // Adopt makes a connection of a connected, non-blocking stream socket. It starts
@@ -134,6 +135,9 @@ func (c *Conn) wantToRead(want bool) {
 // Close stops receiving, sends what is queued, then ends the connection.
 func (c *Conn) Close() {
 	if c.closing == closeOpen {
+		if c.takesWrites() {
+			c.closeRecords()
+		}
 		c.closing = closeGraceful
 		c.engine.markDirty(c)
 	}
@@ -197,5 +201,6 @@ func (c *Conn) finish() {
 	if c.ownsFD {
 		closeFD(c.fd)
 	}
+	c.dropRecords()
 	c.handler.Closed(c, c.failure)
 }

@@ -46,7 +46,7 @@ func (c *Conn) received(done *Completion) {
 		c.begun = true
 		c.pollFirst = c.kind == DeviceReader
 		c.engine.stats.BytesReceived += uint64(done.Res)
-		c.handler.Received(c, done.Data)
+		c.deliver(done.Data)
 		c.rearmReceive(done)
 	case done.Res == 0 && c.awaitsWriter():
 		c.pollFirst = true
