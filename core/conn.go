@@ -79,6 +79,7 @@ type Conn struct {
 	failure  *OpError
 	refused  *OpError // a send has failed, and Closed waits for what the peer had sent before
 	queue    sendQueue
+	records  *records // TLS, if not nil
 }
 
 // Adopt makes a connection of a connected, non-blocking stream socket. It starts
@@ -137,6 +138,9 @@ func (c *Conn) Close() {
 	if c.refused != nil {
 		c.abort(c.refused)
 	} else if c.closing == closeOpen {
+		if c.takesWrites() {
+			c.closeRecords()
+		}
 		c.closing = closeGraceful
 		c.engine.markDirty(c)
 	}
@@ -213,5 +217,6 @@ func (c *Conn) finish() {
 	if c.ownsFD {
 		c.engine.calls.close(c.fd)
 	}
+	c.dropRecords()
 	c.handler.Closed(c, c.failure)
 }

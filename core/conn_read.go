@@ -33,13 +33,13 @@ func (c *Conn) notCancelled() {
 
 // received handles a completion of the receive.
 func (c *Conn) received(done *Completion) {
-	c.deliver(done)
+	c.receivedSome(done)
 	if c.refused != nil && c.receive == receiveIdle {
 		c.abort(c.refused)
 	}
 }
 
-func (c *Conn) deliver(done *Completion) {
+func (c *Conn) receivedSome(done *Completion) {
 	if !done.More {
 		c.receive = receiveIdle
 	}
@@ -53,7 +53,7 @@ func (c *Conn) deliver(done *Completion) {
 		c.begun = true
 		c.pollFirst = c.kind == DeviceReader
 		c.engine.stats.BytesReceived += uint64(done.Res)
-		c.handler.Received(c, done.Data)
+		c.deliver(done.Data)
 		c.rearmReceive(done)
 	case done.Res == 0 && done.More:
 		// Of a ring that is gone. If it is an end, the receive armed since meets it again;

@@ -1,11 +1,19 @@
 package core
 
-import "syscall"
+import (
+	"syscall"
+
+	"kloop/ktls"
+)
 
 // Write queues a copy of p behind what is queued. It goes to the kernel with the
 // next poll.
 func (c *Conn) Write(p []byte) {
 	if !c.takesWrites() {
+		return
+	}
+	if c.records != nil {
+		c.seal(ktls.TypeData, p)
 		return
 	}
 	for len(p) > 0 {
@@ -42,6 +50,11 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 		c.engine.letGo(owner)
 		return
 	}
+	if c.records != nil {
+		c.seal(ktls.TypeData, p)
+		c.engine.letGo(owner)
+		return
+	}
 	c.queue.push(part{p: p, owner: owner})
 	c.engine.markDirty(c)
 }
@@ -56,6 +69,7 @@ func (c *Conn) WriteEOF() {
 		return
 	}
 	if c.takesWrites() {
+		c.closeRecords()
 		c.wantEOF = true
 		c.engine.markDirty(c)
 	}

@@ -250,9 +250,10 @@ func TestListenerThatBlocks(t *testing.T) {
 	l.Close()
 }
 
-// TestStreamsEndBehindWhatEndsAShortReceive: urgent data, and descriptors on a unix socket.
+// TestStreamsEndBehindWhatEndsAShortReceive: urgent data, and descriptors on a unix socket. Not with a submission
+// thread, where urgent data may end a multishot receive without a completion (Linux 6.18).
 func TestStreamsEndBehindWhatEndsAShortReceive(t *testing.T) {
-	everyMode(t, func(w *world) {
+	bothDrivers(t, func(_ *testing.T, w *world) {
 		c, r, peer := w.conn()
 		w.quiet()
 		mustWrite(w.t, peer, []byte("before"))

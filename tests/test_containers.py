@@ -211,8 +211,11 @@ def drop():
 def sqpoll_users():
     users = []
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/status") as file:
-            fields = dict(line.split(":", 1) for line in file)
+        try:
+            with open(f"/proc/self/task/{task}/status") as file:
+                fields = dict(line.split(":", 1) for line in file)
+        except (FileNotFoundError, ProcessLookupError):
+            continue    # it has ended meanwhile
         if fields["Name"].strip().startswith("iou-sqp"):
             users.append(fields["Uid"].split()[1])
     return users
