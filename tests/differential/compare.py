@@ -9,6 +9,7 @@ out:
   asyncio's, never accepted, sees a reset.
 - A write that fails may have overtaken the end of the peer's stream: eof_received then is called or not.
 - asyncio calls eof_received() again whenever reading is resumed after it (docs/compatibility.md).
+- A reset in the middle of sock_sendall() is told as a reset or a broken pipe (docs/compatibility.md).
 - A transport that is aborted, or fails, with bytes in its buffer drops them: how many had left before is the
   kernel's affair.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from .world import REPORTS
 
+BROKEN = ("ConnectionResetError(ECONNRESET)", "BrokenPipeError(EPIPE)")
 END = ("eof_received",)
 ENDS = ("peer saw the end", "peer failed")
 
@@ -35,6 +37,8 @@ def difference(expected, seen) -> str:
 def _normal(lane: str, events: list) -> list:
     """With the end of the stream once, and not just before a connection that was lost with an error."""
     kept: list = []
+    if lane.endswith(" sends"):
+        return [(name, "broken" if result in BROKEN else result) for name, result in events]
     if lane == REPORTS:     # those of several connections have no order
         return sorted(events)
     for event in events:
