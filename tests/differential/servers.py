@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from types import SimpleNamespace
 
 import peers
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from .streams import Plain
 from .world import Peer, World
 
+NO_PEER = SimpleNamespace(closed=False)     # which of the clients is behind a connection nobody knows
 ACTS = ("nothing", "send", "shutdown", "close", "reset")
 
 
@@ -20,6 +22,7 @@ class Accepted(Plain):
     def __init__(self, world: World, lane: str, reactions: dict):
         self.begin(world, 0, reactions, keeps_open=False)
         self.lane = lane
+        self.peer = NO_PEER
 
 
 class Serving:

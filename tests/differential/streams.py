@@ -71,6 +71,9 @@ class Behaviour:
         self.written += size
         kind = (bytes, bytearray, memoryview)[self.written % 3]
         self.world.attempt(self.lane, "write", self.transport.write, kind(data))
+        if self.peer.closed:
+            # The answer to a write is a reset, which the next one meets: each must leave by itself, as on asyncio.
+            self.transport.get_write_buffer_size()
 
     def write_lines(self, sizes) -> None:
         parts = []
@@ -139,6 +142,7 @@ class Connection:
 
     def __init__(self, protocol: Behaviour, peer: Peer):
         self.protocol, self.peer = protocol, peer
+        protocol.peer = peer
 
     def may_write(self, size: int) -> bool:
         """Whether it is clear if the kernel takes so much."""
