@@ -135,10 +135,18 @@ def planted(mutant: Mutant) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def run(folder: Path, overlay: list[str]) -> tuple[int, str]:
-    """Builds the core's tests and runs the simulation; answers its status and output."""
-    binary = folder / "sim.test"
-    subprocess.run(["go", "test", "-c", "-vet=off", *overlay, "-o", str(binary), "."], cwd=CORE, check=True)
+def without_other_tests() -> dict[str, str]:
+    """The core's tests that the simulation does not need, as replaced by nothing: half of a build's time."""
+    return {str(path): "" for path in CORE.glob("*_test.go")
+            if not path.name.startswith("sim_") and path.name != "harness_test.go"}
+
+
+def run(folder: Path, replaced: dict[str, str]) -> tuple[int, str]:
+    """Builds the simulation with files replaced, and runs it; answers its status and output."""
+    binary, overlay = folder / "sim.test", folder / "overlay.json"
+    overlay.write_text(json.dumps({"Replace": without_other_tests() | replaced}))
+    subprocess.run(["go", "test", "-c", "-vet=off", "-overlay", str(overlay), "-o", str(binary), "."],
+                   cwd=CORE, check=True)
     try:
         done = subprocess.run([str(binary), "-test.run=^TestSimulation$", f"-sim.seeds={SEEDS}"], cwd=CORE,
                               timeout=RUN_LIMIT_S, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -163,7 +171,7 @@ def main(names: list[str]) -> int:
     missed = []
     with tempfile.TemporaryDirectory(prefix="kloop-mutants-") as name:
         folder = Path(name)
-        status, output = run(folder, [])
+        status, output = run(folder, {})
         if status != 0:
             print(output, "\nerror: the engine fails without any mutant", file=sys.stderr)
             return 1
@@ -172,9 +180,7 @@ def main(names: list[str]) -> int:
         started_s = time.monotonic()
         for mutant in chosen:
             (folder / mutant.file).write_text(planted(mutant))
-            replaced = {"Replace": {str(CORE / mutant.file): str(folder / mutant.file)}}
-            (folder / "overlay.json").write_text(json.dumps(replaced))
-            seed, text = lowest_found(*run(folder, ["-overlay", str(folder / "overlay.json")]))
+            seed, text = lowest_found(*run(folder, {str(CORE / mutant.file): str(folder / mutant.file)}))
             if seed == "NONE":
                 missed.append(mutant.name)
             print(f"{mutant.name:{width}}  {seed:>4}  {text}", flush=True)
