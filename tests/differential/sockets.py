@@ -89,7 +89,7 @@ class Link:
     def finish(self) -> None:
         self.peer.reads = True
         if not self.busy(self.receiving):
-            self.receive(1 << 20)
+            self.receive(RECEIVES[-1])
 
     def end(self) -> None:
         self.peer.close()
