@@ -7,7 +7,7 @@ import sys
 
 import certificates
 import pytest
-from driving import in_thread, run
+from driving import in_thread, run, turns
 from peers import connected, pattern, read_exactly
 from recorders import Echo, Recorder
 
@@ -171,6 +171,22 @@ def test_start_tls_on_both_sides(loop, server_context, client_context):
         protocol.transport = upgraded
         await ended(protocol, server)
         await asyncio.gather(*tasks)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_start_tls_on_a_transport_that_was_closed(loop, client_context, end):
+    """asyncio answers None, which aiohttp, for one, looks for."""
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        transport, protocol = await loop.create_connection(Recorder, *address_of(server))
+        getattr(transport, end)()
+        assert await loop.start_tls(transport, protocol, client_context, server_hostname="localhost") is None
+        assert protocol.calls == ["connection_made", "connection_lost"]
+        server.close()
+        await server.wait_closed()
+        await turns()
 
     run(loop, main())
 

@@ -84,7 +84,6 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
         loop, protocol, sslcontext, waiter, server_side, server_hostname,
         call_connection_made=False, ssl_handshake_timeout=ssl_handshake_timeout,
         ssl_shutdown_timeout=ssl_shutdown_timeout)
-    upgraded = tls._app_transport
     transport.pause_reading()       # nothing may come before connection_made()
     early = _read_ahead(protocol) if server_side else b''
     transport.set_protocol(tls)
@@ -99,7 +98,7 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
             handle.cancel()
         waiter = None       # its exception's traceback holds this frame: a cycle
         raise
-    return upgraded
+    return tls._app_transport       # None, as on asyncio, if the transport was closed before the handshake began
 
 
 def _read_ahead(protocol: Any) -> bytes:
