@@ -391,3 +391,19 @@ def test_closing_a_transport_of_a_closed_loop(kloop):
         gc.collect()
     assert reference() is None
     peer.close()
+
+
+def test_what_was_written_before_an_abort_of_the_same_turn_is_sent(loop):
+    """As on asyncio, where write() itself offers it to the kernel."""
+    async def main():
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        transport.write(b"the last words")
+        transport.abort()
+        with peer:
+            peer.settimeout(10)
+            assert await loop.run_in_executor(None, peer.recv, 100) == b"the last words"
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())

@@ -217,3 +217,13 @@ def test_time_is_monotonic_and_close_to_asyncios(loop):
     before = time.monotonic()
     now = loop.time()
     assert before <= now <= time.monotonic()
+
+
+def test_when_is_an_int_if_it_was_given_as_one(loop):
+    """As on asyncio, whose handle keeps the object: aiohttp rounds its timeouts up to whole seconds."""
+    whole, broken = loop.call_at(10**6, print), loop.call_at(1e6 + 0.5, print)
+    assert (type(whole.when()), type(whole._when), whole.when()) == (int, int, 10**6)
+    assert (type(broken.when()), broken.when()) == (float, 1e6 + 0.5)
+    assert "when=1000000 " in repr(whole)
+    whole.cancel()
+    broken.cancel()

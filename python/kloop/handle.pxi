@@ -70,15 +70,16 @@ cdef class TimerHandle(Handle):
     """A callback that is scheduled for a time; duck-typed as asyncio.TimerHandle."""
 
     cdef double _at
+    cdef bint _whole        # it was given as an int, and is answered as one
     cdef public bint _scheduled
 
     @property
     def _when(self):
-        return self._at
+        return int(self._at) if self._whole else self._at
 
     def when(self):
         """The time of the call, in seconds of loop.time()."""
-        return self._at
+        return int(self._at) if self._whole else self._at
 
     def cancel(self):
         if not self._cancelled and self._scheduled:
@@ -87,7 +88,7 @@ cdef class TimerHandle(Handle):
 
     def _repr_info(self):
         info = events.Handle._repr_info(self)
-        info.insert(2 if self._cancelled else 1, f'when={self._at}')
+        info.insert(2 if self._cancelled else 1, f'when={self._when}')
         return info
 
     def __hash__(self):

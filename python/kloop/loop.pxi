@@ -278,7 +278,9 @@ cdef class LoopCore:
         """As call_later, at an absolute time in seconds of loop.time()."""
         if when is None:
             raise TypeError('when cannot be None')
-        return self._schedule(when, callback, args, context, 'call_at')
+        handle = self._schedule(when, callback, args, context, 'call_at')
+        (<TimerHandle>handle)._whole = type(when) is int
+        return handle
 
     cdef TimerHandle _schedule(self, double when, callback, tuple args, context, str method):
         cdef TimerHandle handle

@@ -148,6 +148,8 @@ def abort(self):
     if _must_defer(core):
         _defer(core, abort, (self,))
         return
+    if _unsent_of(core) and not core.backlogged and not core.closing and not core.core_closed:
+        _send_now(core)     # on asyncio, what write() could send has left by now
     core._force_close(None)
 
 
