@@ -57,8 +57,7 @@ MUTANTS = [
            "\tif n := c.queue.last(); n != nil && n.chunk != nil {\n\t\tc.engine.freeChunk(n.chunk)\n\t}\n"
            "\tif p.chunk != nil {\n"),
     Mutant("a receive that ends without F_MORE is not armed again", "conn_read.go",
-           "\t\tc.handler.Received(c, done.Data)\n\t\tc.rearmReceive(done)\n",
-           "\t\tc.handler.Received(c, done.Data)\n"),
+           "\t\tc.deliver(done.Data)\n\t\tc.rearmReceive(done)\n", "\t\tc.deliver(done.Data)\n"),
     Mutant("a receive that found no buffer is not armed again", "conn_read.go",
            "\t\tc.engine.stats.NoBufs++\n", "\t\tc.engine.stats.NoBufs++\n\t\treturn\n"),
     Mutant("a receive is armed though it is paused", "conn_read.go",
