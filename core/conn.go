@@ -116,7 +116,12 @@ func (c *Conn) Engine() *Engine { return c.engine }
 
 // Queued is the number of bytes written that the kernel has not taken yet, as
 // far as is known.
-func (c *Conn) Queued() int { return c.queue.bytes }
+func (c *Conn) Queued() int {
+	if c.engine.sealing == c {
+		return c.queue.bytes + c.records.filled
+	}
+	return c.queue.bytes
+}
 
 // Pause stops receiving. Bytes that the kernel had received already are still
 // given to Received.

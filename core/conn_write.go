@@ -1,10 +1,6 @@
 package core
 
-import (
-	"syscall"
-
-	"kloop/ktls"
-)
+import "syscall"
 
 // Write queues a copy of p behind what is queued. It goes to the kernel with the
 // next poll.
@@ -13,16 +9,15 @@ func (c *Conn) Write(p []byte) {
 		return
 	}
 	if c.records != nil {
-		c.seal(ktls.TypeData, p)
+		c.sealData(p)
 		return
 	}
 	for len(p) > 0 {
 		n := c.extendLast(p)
 		if n == 0 {
 			chunk := c.engine.chunk()
-			n = min(len(p), cap(chunk))
-			chunk = append(chunk, p[:n]...)
-			c.queue.push(part{p: chunk, chunk: chunk})
+			n = min(len(p), cap(chunk.p))
+			c.queue.push(part{p: append(chunk.p, p[:n]...), buffer: chunk})
 		}
 		p = p[n:]
 	}
@@ -33,7 +28,7 @@ func (c *Conn) Write(p []byte) {
 // the engine's. A send of it under way is not disturbed: it has its own length.
 func (c *Conn) extendLast(p []byte) int {
 	last := c.queue.last()
-	if last == nil || last.chunk == nil {
+	if last == nil || last.buffer == nil {
 		return 0
 	}
 	n := min(len(p), cap(last.p)-len(last.p))
@@ -51,7 +46,7 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 		return
 	}
 	if c.records != nil {
-		c.seal(ktls.TypeData, p)
+		c.sealData(p)
 		c.engine.letGo(owner)
 		return
 	}
@@ -206,14 +201,17 @@ func (c *Conn) advance(n int) {
 
 // dropQueue lets go of everything queued. No send may be under way.
 func (c *Conn) dropQueue() {
+	if c.engine.sealing == c {
+		c.engine.sealing = nil
+	}
 	for c.queue.count > 0 {
 		c.freePart(c.queue.pop())
 	}
 }
 
 func (c *Conn) freePart(p part) {
-	if p.chunk != nil {
-		c.engine.freeChunk(p.chunk)
+	if p.buffer != nil {
+		c.engine.dropBuffer(p.buffer)
 	}
 	if p.owner != 0 {
 		c.engine.letGo(p.owner)
@@ -229,6 +227,7 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	if c.gone || c.closing == closeAborting || c.refused != nil {
 		return 0, 0
 	}
+	c.sealPending()
 	if c.sending == sendIdle {
 		if _, errno := c.offer(); errno != 0 && !transient(errno) {
 			c.fail("write", errno)

@@ -44,14 +44,21 @@ type Engine struct {
 	urgent bool    // one of these must be settled before a sleep
 	rearm  []armer // listeners and watches to be armed with the next flush
 
-	held  []BufferID // buffers that handlers may look at until the next flush
-	ready completionQueue
-	parts [][]byte // scratch of one send
-	op    Op       // scratch of one submission
+	held        []BufferID // buffers that handlers may look at until the next flush
+	heldBuffers []*buffer  // the same, of the engine's own
+	keepHeld    bool
+	ready       completionQueue
+	parts       [][]byte // scratch of one send
+	op          Op       // scratch of one submission
 	// unflushed says that operations were submitted since the last flush.
 	unflushed bool
 
-	chunks [][]byte // free write buffers
+	chunks []*buffer // free ones
+	slabs  []*buffer
+
+	slab    *buffer // where records are sealed into
+	sealing *Conn   // whose record at the slab's end is not sealed yet
+	early   []*Conn // that have received records before these were started
 
 	operations []*Operation // free
 
@@ -116,6 +123,7 @@ func (e *Engine) cancel(target, answer Token) {
 // more from the kernel.
 func (e *Engine) Flush() {
 	e.recycleHeld()
+	e.sealPending()
 	e.flushRearm()
 	// Handlers may add to the list while it is walked; what they add is for the
 	// next flush, which keeps this one bounded.
@@ -132,14 +140,6 @@ func (e *Engine) Flush() {
 	e.unflushed = false
 }
 
-// recycleHeld gives back the buffers that handlers have looked at.
-func (e *Engine) recycleHeld() {
-	for _, id := range e.held {
-		e.driver.Recycle(id)
-	}
-	e.held = e.held[:0]
-}
-
 func (e *Engine) flushRearm() {
 	count := len(e.rearm)
 	for i := range count {
@@ -153,13 +153,13 @@ func (e *Engine) flushRearm() {
 
 // FlushNeeded says whether Flush has anything to do.
 func (e *Engine) FlushNeeded() bool {
-	return e.unflushed || len(e.dirty) > 0 || len(e.rearm) > 0 || len(e.held) > 0
+	return e.unflushed || len(e.dirty) > 0 || len(e.rearm) > 0 || len(e.held)+len(e.heldBuffers) > 0
 }
 
 // Pending says that the engine has work of its own, and must not sleep before
 // a Flush and a Reap.
 func (e *Engine) Pending() bool {
-	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len() > 0 || e.posted.full.Load()
+	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len()+len(e.early) > 0 || e.posted.full.Load()
 }
 
 // Unsettled says that quick sends wait for Reap to look at their completions,
@@ -169,6 +169,7 @@ func (e *Engine) Unsettled() bool { return len(e.flying) > 0 }
 // Reap handles at most limit completions, each with at most a few calls of
 // handlers, and settles quick sends. What exceeds limit waits for the next Reap.
 func (e *Engine) Reap(limit int) {
+	e.openEarly()
 	for limit > 0 {
 		if e.ready.len() == 0 && e.ready.fill(e.driver, limit) == 0 {
 			break
@@ -271,22 +272,6 @@ func (e *Engine) letGo(owner uint64) {
 	e.stats.OwnersOut--
 	if e.release != nil {
 		e.release(owner)
-	}
-}
-
-// chunk answers an empty write buffer.
-func (e *Engine) chunk() []byte {
-	if n := len(e.chunks); n > 0 {
-		c := e.chunks[n-1]
-		e.chunks = e.chunks[:n-1]
-		return c
-	}
-	return make([]byte, 0, chunkSize)
-}
-
-func (e *Engine) freeChunk(c []byte) {
-	if len(e.chunks) < chunksKept {
-		e.chunks = append(e.chunks, c[:0])
 	}
 }
 

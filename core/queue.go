@@ -1,13 +1,5 @@
 package core
 
-// chunkSize is the size in bytes of the buffers into which Conn.Write copies: large
-// enough that a send has few parts, small enough that a thousand connections with
-// a little to send each don't need much.
-const chunkSize = 64 << 10
-
-// chunksKept bounds the free chunks an engine holds on to.
-const chunksKept = 64
-
 // sendPartsMax is IOV_MAX, the kernel's limit of parts in one send (sendmsg(2)).
 const sendPartsMax = 1024
 
@@ -23,9 +15,9 @@ const partsKept = 16
 
 // part is a piece of memory to send.
 type part struct {
-	p     []byte
-	owner uint64 // 0: nobody waits for it
-	chunk []byte // not nil: p lies in this buffer of the engine
+	p      []byte
+	owner  uint64  // 0: nobody waits for it
+	buffer *buffer // not nil: p lies in it
 }
 
 // sendQueue holds what a connection has to send, in order: a ring of parts.

@@ -289,20 +289,34 @@ func TestRecordsRefused(t *testing.T) {
 	}
 }
 
+// recordListener is a RecordHandler.
+type recordListener struct {
+	messages []byte
+	err      error
+}
+
+func (l *recordListener) Messages(_ *Conn, m []byte)       { l.messages = append(l.messages, m...) }
+func (l *recordListener) RecordsFailed(_ *Conn, err error) { l.err = err }
+
 // TestRecordsMessages: tickets are passed on, and renegotiation is declined.
 func TestRecordsMessages(t *testing.T) {
 	w := newWorld(t, modes["ring"])
 	c, r, p, o := w.records(0x1301, ktls.TLS13)
 	defer closeFD(p.fd)
-	var messages []byte
 	o.Client = true
-	o.Messages = func(_ *Conn, m []byte) { messages = append(messages, m...) }
+	heard := &recordListener{}
+	o.Handler = heard
 	start(t, c, o, nil)
 	ticket := append([]byte{4, 0, 0, 50}, pattern(1, 50)...)
 	mustWrite(t, p.fd, append(p.seal(ktls.TypeHandshake, ticket[:20]), p.seal(ktls.TypeHandshake, ticket[20:])...))
-	w.until("a ticket", func() bool { return len(messages) > 0 })
-	if !bytes.Equal(messages, ticket) || r.got.Len() > 0 {
-		t.Errorf("% x", messages)
+	w.until("a ticket", func() bool { return len(heard.messages) > 0 })
+	if !bytes.Equal(heard.messages, ticket) || r.got.Len() > 0 || c.RecordHandler() != heard {
+		t.Errorf("% x", heard.messages)
+	}
+	c.WriteMessages(ticket)
+	w.until("it is sent", func() bool { return c.Queued() == 0 })
+	if typ, content := p.read(); typ != ktls.TypeHandshake || !bytes.Equal(content, ticket) {
+		t.Errorf("type %d, % x", typ, content)
 	}
 	if err := c.StartRecords(o, nil); err == nil {
 		t.Error("records start twice")

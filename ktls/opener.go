@@ -54,6 +54,9 @@ func (o *Opener) KeyUpdateDue() bool {
 	return s.Version == TLS13 && s.Cipher.gcm() && o.seq >= keyUpdateDue
 }
 
+// Prefix answers how many bytes a record has before its plaintext.
+func (o *Opener) Prefix() int { return o.lane.prefix() }
+
 // Size answers the size of the record that p begins with, or 0 while p has no
 // whole header. A header that no record may have is an error, before any of
 // its bytes are awaited.

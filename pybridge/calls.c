@@ -145,3 +145,8 @@ int kloop_cancel(struct kloop_shared *k, uint32_t id)
 {
 	return kloop_go_cancel(((struct kloop *)k)->handle, id);
 }
+
+int kloop_tls_start(struct kloop_shared *k, uint32_t id, struct kloop_tls *t)
+{
+	return kloop_go_tls_start(((struct kloop *)k)->handle, id, t);
+}

@@ -34,11 +34,11 @@ func (l *loop) takeCommands() {
 			l.endpointCommand(cmd)
 			continue
 		}
-		command(c, cmd)
+		l.command(c, cmd)
 	}
 }
 
-func command(c *core.Conn, cmd *C.struct_kloop_cmd) {
+func (l *loop) command(c *core.Conn, cmd *C.struct_kloop_cmd) {
 	switch cmd.op {
 	case C.KLOOP_CMD_WRITE:
 		c.WriteOwned(hostBytes(cmd.ptr, cmd.len), uint64(cmd.owner))
@@ -52,6 +52,11 @@ func command(c *core.Conn, cmd *C.struct_kloop_cmd) {
 		c.Close()
 	case C.KLOOP_CMD_ABORT:
 		c.Abort()
+	case C.KLOOP_CMD_TLS_CLOSE:
+		c.CloseNotify()
+	case C.KLOOP_CMD_TLS_EMITTED:
+		l.tlsEmitted(c, hostBytes(cmd.ptr, cmd.len))
+		l.release(uint64(cmd.owner))
 	default:
 		panicUnknown(cmd)
 	}

@@ -58,7 +58,7 @@ func kloop_go_endpoint_end(handle C.uint64_t, id C.uint32_t) (result C.int) {
 func (l *loop) endpointCommand(cmd *C.struct_kloop_cmd) {
 	d := l.engine.Datagram(uint32(cmd.id))
 	if d == nil {
-		if cmd.op == C.KLOOP_CMD_WRITE || cmd.op == C.KLOOP_CMD_SENDTO {
+		if cmd.owner != 0 {
 			l.release(uint64(cmd.owner))
 		}
 		return

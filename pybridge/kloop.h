@@ -24,7 +24,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#define KLOOP_ABI 2u
+#define KLOOP_ABI 3u
 
 /* See kloop_shared.look_every_ns. A storm of callbacks then looks every so often, others always. */
 #define KLOOP_IDLE_LOOKS 16u
@@ -45,6 +45,9 @@ enum {
 	KLOOP_CMD_SENDTO,
 	KLOOP_CMD_OP,           /* ptr: a struct kloop_op; start it */
 	KLOOP_CMD_OP_CANCEL,    /* id: of a kloop_op that is taken; end it; its DONE still comes */
+	/* Of a connection whose records kloop_tls_start() has taken over: */
+	KLOOP_CMD_TLS_CLOSE,    /* close_notify behind what is queued; receiving goes on, EOF tells of the peer's */
+	KLOOP_CMD_TLS_EMITTED,  /* ptr, len, owner as WRITE's: what the host's TLS has sent after a TLS_MESSAGE */
 };
 
 struct kloop_cmd {              /* 32 bytes */
@@ -73,6 +76,9 @@ enum {
 	KLOOP_EV_DATAGRAM_CLOSED,/* user: endpoint; last event of it */
 	KLOOP_EV_DONE,          /* user: operation, which is over; res: 0 or errno; len: bytes, or poll(2) revents;
 	                         * ptr: what KLOOP_OP_RECEIVE received, valid until the next kloop_poll() */
+	KLOOP_EV_TLS_MESSAGE,   /* user: connection with records; ptr, len: records for the host's TLS, valid as DATA's */
+	KLOOP_EV_TLS_FAILED,    /* user: connection with records; res: the alert; ptr, len: text of what has ended
+	                         * them, valid as DATA's; CLOSED follows */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
@@ -128,6 +134,32 @@ struct kloop_op {               /* 48 bytes */
 	uint32_t state;
 	uint32_t reserved;
 	uint64_t user;
+};
+
+/* Who seals and opens the records of a connection. */
+enum {
+	KLOOP_TLS_HOST = 0,     /* the host's own TLS */
+	KLOOP_TLS_GO,           /* the core */
+	KLOOP_TLS_KERNEL,       /* kTLS */
+	KLOOP_TLS_AUTO,         /* the kernel if it can, else the core */
+};
+
+/* What kloop_tls_start() is given of a handshake that the host has made, and its answer. */
+struct kloop_tls {              /* 256 bytes */
+	uint32_t client;        /* 1: the host's role */
+	uint32_t offload;       /* KLOOP_TLS_GO, _KERNEL or _AUTO */
+	uint32_t workers;       /* goroutines that seal one large write */
+	uint32_t threshold;     /* what is large, in bytes */
+	uint64_t sent;          /* all that this side has sent, which ends with a whole record */
+	uint64_t sent_len;
+	uint64_t received;      /* all that the host's TLS was given, likewise */
+	uint64_t received_len;
+	uint64_t behind;        /* what has come behind that */
+	uint64_t behind_len;
+	uint64_t log;           /* lines of a key log (RFC 9850); the host wipes them */
+	uint64_t log_len;
+	uint32_t tx, rx;        /* answer: KLOOP_TLS_ */
+	char reason[168];       /* answer: why not otherwise, with a final 0 */
 };
 
 /* Which driver: AUTO is io_uring where this process can have it and it is quick, else epoll. */
@@ -299,6 +331,12 @@ int kloop_endpoint_end(struct kloop_shared *k, uint32_t id);
  * EOF tells; WRITE_EOF is CLOSE. */
 int64_t kloop_pipe(struct kloop_shared *k, int fd, uint32_t kind, uint64_t user);
 
+/* Protects what connection id receives and sends from now on by TLS records, whose keys
+ * follow from the handshake. Takes the commands first: what is queued is sent as it is. Host events that
+ * hold more of the stream must be part of t->behind. Answers 0, or a negative errno with t->reason:
+ * nothing has changed then, and the host's own TLS has to go on. */
+int kloop_tls_start(struct kloop_shared *k, uint32_t id, struct kloop_tls *t);
+
 /* Ends a sleep of kloop_poll(). For any thread, and for signal handlers. */
 void kloop_wake(struct kloop_shared *k);
 /* Brings stats up to date; the host then reads k->stats. */
@@ -309,6 +347,7 @@ _Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
 _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
 _Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
 _Static_assert(sizeof(struct kloop_op) == 48, "kloop_op");
+_Static_assert(sizeof(struct kloop_tls) == 256, "kloop_tls");
 _Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
 _Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
 

@@ -31,6 +31,7 @@ type loop struct {
 	// What found no room, or no call of the host that takes it.
 	eventSpill   []C.struct_kloop_event
 	releaseSpill []uint64
+	kept         [][]byte // Go memory that events name
 
 	delivering bool // the host takes events when this call has returned
 	closing    bool
@@ -125,8 +126,15 @@ func (l *loop) emit(event C.struct_kloop_event) {
 	l.eventSpill = append(l.eventSpill, event)
 }
 
-// emitSpilled gives the host what there was no room for.
+// emitSpilled gives the host what there was no room for. What all events before them name
+// is not needed any more, but what they name is.
 func (l *loop) emitSpilled() {
+	late := len(l.eventSpill) > 0
+	l.engine.KeepData(late)
+	if !late {
+		clear(l.kept)
+		l.kept = l.kept[:0]
+	}
 	n := copy(l.events[l.k.nevents:], l.eventSpill)
 	l.k.nevents += C.uint32_t(n)
 	rest := copy(l.eventSpill, l.eventSpill[n:])

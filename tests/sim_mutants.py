@@ -53,9 +53,9 @@ MUTANTS = [
     Mutant("an owner is not released", "conn_write.go",
            "\tfor c.queue.count > 0 {\n\t\tc.freePart(c.queue.pop())", "\tfor c.queue.count > 0 {\n\t\tc.queue.pop()"),
     Mutant("a write buffer is freed early", "conn_write.go",
-           "\tif p.chunk != nil {\n",
-           "\tif n := c.queue.last(); n != nil && n.chunk != nil {\n\t\tc.engine.freeChunk(n.chunk)\n\t}\n"
-           "\tif p.chunk != nil {\n"),
+           "\tif p.buffer != nil {\n",
+           "\tif n := c.queue.last(); n != nil && n.buffer != nil {\n\t\tc.engine.dropBuffer(n.buffer)\n\t}\n"
+           "\tif p.buffer != nil {\n"),
     Mutant("a receive that ends without F_MORE is not armed again", "conn_read.go",
            "\t\tc.deliver(done.Data)\n\t\tc.rearmReceive(done)\n", "\t\tc.deliver(done.Data)\n"),
     Mutant("a receive that found no buffer is not armed again", "conn_read.go",

@@ -14,16 +14,18 @@ from typing import Any, TypeVar
 from ._version import __version__
 from .errors import DriverUnavailable
 from .loop import Loop
+from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
 
-__all__ = ('DriverUnavailable', 'EventLoopPolicy', 'Loop', 'StreamTransport', 'install',
-           '__version__', 'new_event_loop', 'run')
+__all__ = ('DriverUnavailable', 'EventLoopPolicy', 'Loop', 'StreamTransport', 'TLSOffload',
+           'TLSOptions', 'install', '__version__', 'new_event_loop', 'run')
 
 _T = TypeVar('_T')
 
 
 def new_event_loop(**options: Any) -> Loop:
-    """A new loop. Options: ``driver`` ('auto', 'io_uring', 'epoll'), ``sqpoll`` (bool), ``spin_us`` (µs); see ``Loop``.
+    """A new loop. Options: ``driver`` ('auto', 'io_uring', 'epoll'), ``sqpoll`` (bool), ``spin_us`` (µs),
+    ``tls`` (TLSOptions); see ``Loop``.
 
     Raises DriverUnavailable, an OSError, where the driver that is asked for can't be had.
     """

@@ -35,6 +35,7 @@ import weakref
 from asyncio import constants, coroutines, events, format_helpers, futures, trsock
 
 from kloop.errors import DriverUnavailable
+from kloop.tls_offload import TLSOffload, is_armed as _is_armed, keylog, wrap as _wrap_armed
 
 cdef object logger = logging.getLogger('asyncio')
 cdef bint _FORMAT_TAKES_DEBUG = sys.version_info >= (3, 13)
@@ -57,6 +58,7 @@ include "flow.pxi"
 include "transport_methods.pxi"
 include "tls.pxi"
 include "tls_data.pxi"
+include "tls_handover.pxi"
 include "tls_transport.pxi"
 include "listener.pxi"
 include "peer.pxi"

@@ -161,6 +161,11 @@ cdef extern from *:
         const char *driver
         const char *driver_reason
         kloop_stats stats
+    struct kloop_tls:
+        uint32_t client, offload, workers, threshold
+        uint64_t sent, sent_len, received, received_len, behind, behind_len, log, log_len
+        uint32_t tx, rx
+        char reason[168]
     struct kloop_library:
         int (*open)(const kloop_options *, kloop_shared **, char *, uint64_t) noexcept nogil
         int (*close)(kloop_shared *) noexcept nogil
@@ -182,6 +187,7 @@ cdef extern from *:
         int64_t (*endpoint)(kloop_shared *, int, uint64_t) noexcept nogil
         int (*endpoint_end)(kloop_shared *, uint32_t) noexcept nogil
         int64_t (*endpoint_send)(kloop_shared *, int, const void *, uint64_t, const void *, uint32_t) noexcept nogil
+        int (*tls_start)(kloop_shared *, uint32_t, kloop_tls *) noexcept nogil
     kloop_library kloop_lib
     int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil
     void kloop_library_restore() nogil
@@ -199,13 +205,15 @@ cdef extern from *:
         KLOOP_DRIVER_AUTO, KLOOP_DRIVER_IO_URING, KLOOP_DRIVER_EPOLL
         KLOOP_CMD_WRITE, KLOOP_CMD_WRITE_EOF, KLOOP_CMD_READ_PAUSE, KLOOP_CMD_READ_RESUME
         KLOOP_CMD_CLOSE, KLOOP_CMD_ABORT, KLOOP_CMD_SENDTO, KLOOP_CMD_OP, KLOOP_CMD_OP_CANCEL
+        KLOOP_CMD_TLS_CLOSE, KLOOP_CMD_TLS_EMITTED
         KLOOP_OP_RECEIVE, KLOOP_OP_RECEIVE_INTO, KLOOP_OP_SEND, KLOOP_OP_POLL
         KLOOP_OP_NEW, KLOOP_OP_TAKEN, KLOOP_OP_DROPPED
         KLOOP_EV_ACCEPTED, KLOOP_EV_ACCEPT_ERROR, KLOOP_EV_CONNECTED, KLOOP_EV_DATA, KLOOP_EV_EOF
         KLOOP_EV_BACKLOG, KLOOP_EV_SENT, KLOOP_EV_CLOSED, KLOOP_EV_READY, KLOOP_EV_UNWATCHED
         KLOOP_EV_PANIC
         KLOOP_EV_DATAGRAM, KLOOP_EV_DATAGRAM_SENT, KLOOP_EV_DATAGRAM_ERROR, KLOOP_EV_DATAGRAM_CLOSED
-        KLOOP_EV_DONE
+        KLOOP_EV_DONE, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED
+        KLOOP_TLS_HOST, KLOOP_TLS_GO, KLOOP_TLS_KERNEL, KLOOP_TLS_AUTO
 
 cdef enum:
     REASON_SIZE = 1024

@@ -41,6 +41,9 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
         _on_sent(<StreamCore>target, event.len, event.res)
     elif kind == KLOOP_EV_CLOSED:
         (<StreamCore>target)._on_closed(event.res, event.len)
+    elif kind == KLOOP_EV_TLS_MESSAGE or kind == KLOOP_EV_TLS_FAILED:
+        if (<StreamCore>target).tls is not None:
+            _on_record_event((<StreamCore>target).tls, kind, <char *>event.ptr, event.len)
     elif kind == KLOOP_EV_ACCEPTED:
         (<Listener>target)._on_accepted(event.res)
     elif kind == KLOOP_EV_ACCEPT_ERROR:
@@ -100,7 +103,8 @@ cdef int _stash_events(LoopCore loop) except -1:
             continue
         target = <object><PyObject *>event.user
         payload = None
-        if event.kind == KLOOP_EV_DATA or event.kind == KLOOP_EV_DONE and event.ptr:
+        if (event.kind in (KLOOP_EV_DATA, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED)
+                or event.kind == KLOOP_EV_DONE and event.ptr):
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
         elif event.kind == KLOOP_EV_DATAGRAM:
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, sizeof(kloop_datagram) + event.len)

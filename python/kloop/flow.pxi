@@ -9,13 +9,18 @@ cdef inline uint64_t _unsent_of(StreamCore s) noexcept:
     return s.unsent if s.unsent_turn == s.loop.turn else 0
 
 
-cdef int _queue_bytes(StreamCore s, object data, Py_ssize_t size) except -1:
-    """Appends a write command for a bytes object; the core gives the reference back."""
-    cdef kloop_cmd *command = s.loop._command(KLOOP_CMD_WRITE, s.id)
+cdef inline int _command_with_bytes(StreamCore s, uint32_t op, object data) except -1:
+    """Appends a command about a bytes object; the core gives the reference back."""
+    cdef kloop_cmd *command = s.loop._command(op, s.id)
     Py_INCREF(data)
     command.ptr = <uint64_t>PyBytes_AS_STRING(data)
-    command.len = size
+    command.len = PyBytes_GET_SIZE(data)
     command.owner = <uint64_t><PyObject *>data
+    return 0
+
+
+cdef int _queue_bytes(StreamCore s, object data, Py_ssize_t size) except -1:
+    _command_with_bytes(s, KLOOP_CMD_WRITE, data)
     if s.backlogged:
         s.backlog += size
     elif s.unsent_turn == s.loop.turn:

@@ -51,6 +51,7 @@ struct kloop_library {
 	int64_t (*endpoint)(struct kloop_shared *, int, uint64_t);
 	int (*endpoint_end)(struct kloop_shared *, uint32_t);
 	int64_t (*endpoint_send)(struct kloop_shared *, int, const void *, uint64_t, const void *, uint32_t);
+	int (*tls_start)(struct kloop_shared *, uint32_t, struct kloop_tls *);
 };
 
 static struct kloop_library kloop_lib;
@@ -64,7 +65,7 @@ static const char *const kloop_library_names[] = {
 	"kloop_open", "kloop_close", "kloop_enter_thread", "kloop_leave", "kloop_poll", "kloop_take",
 	"kloop_send_now", "kloop_conn", "kloop_listen", "kloop_listen_resume", "kloop_unlisten",
 	"kloop_connect", "kloop_watch", "kloop_cancel", "kloop_pipe", "kloop_wake", "kloop_stats_refresh",
-	"kloop_endpoint", "kloop_endpoint_end", "kloop_endpoint_send",
+	"kloop_endpoint", "kloop_endpoint_end", "kloop_endpoint_send", "kloop_tls_start",
 };
 #define KLOOP_LIBRARY_COUNT (sizeof(kloop_library_names) / sizeof(kloop_library_names[0]))
 _Static_assert(sizeof(struct kloop_library) == KLOOP_LIBRARY_COUNT * sizeof(void *), "one name per function");

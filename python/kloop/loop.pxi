@@ -41,6 +41,8 @@ cdef class LoopCore:
     cdef object runner                  # a context that a callback may run in
     cdef bint in_core                   # the loop's thread is in the core without the GIL
     cdef TLSScratch tls                 # made for the first TLS connection
+    cdef readonly uint32_t tls_offload, tls_workers, tls_threshold     # of TLSOptions
+    cdef uint64_t tls_kernel, tls_go, tls_refused   # counts of connections by who has their records
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef set unlisted                   # streams not in `streams`: pipes, and those whose fd is another's now
@@ -204,13 +206,21 @@ cdef class LoopCore:
 
         ``conns``, ``listeners``, ``watches``, ``buffers_out`` and ``owners_out`` are gauges;
         ``enters`` counts io_uring_enter(2) calls, with epoll those of epoll_wait(2); ``go_heap`` is in
-        bytes, as the process's last garbage collection of Go left it.
+        bytes, as the process's last garbage collection of Go left it. ``tls_kernel``, ``tls_go`` and
+        ``tls_ssl`` count TLS connections by who took over their records: the kernel, the core, or nobody,
+        for a reason that get_extra_info('kloop_tls') tells.
         """
         self._check_core()
         kloop_lib.stats_refresh(self.k)
         # The fields are uint64_t in the order of STATS.
         cdef uint64_t *values = <uint64_t *>&self.k.stats
-        return {name: values[i] for i, name in enumerate(STATS)}
+        counters = {name: values[i] for i, name in enumerate(STATS)}
+        return {**counters, 'tls_kernel': self.tls_kernel, 'tls_go': self.tls_go, 'tls_ssl': self.tls_refused}
+
+    def _set_tls_options(self, options):
+        self.tls_offload = _OFFLOADS[options.offload]
+        self.tls_workers = options.count_workers()
+        self.tls_threshold = options.threshold
 
     # ---- scheduling
 

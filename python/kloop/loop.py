@@ -22,6 +22,7 @@ from .pipes import ReadPipeTransport, WritePipeTransport
 from .process import ProcessTransport
 from .selector import RingSelector
 from .selfpipe import open_pipe
+from .tls_offload import TLSOptions
 from .transport import StreamTransport
 
 # Whose addresses the extension understands; others (netlink, packet, ...) are asyncio's transports.
@@ -42,9 +43,11 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     ``driver``: 'auto', 'io_uring' or 'epoll'; else what the variable KLOOP_DRIVER says.
     ``sqpoll``: a kernel thread submits, for machines with a core to spare.
     ``spin_us``: look for completions this long before sleeping, in µs.
+    ``tls``: a ``TLSOptions``: who seals and opens the records of TLS connections.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, tls: TLSOptions | None = None, **options: Any) -> None:
+        self._set_tls_options(TLSOptions() if tls is None else tls)
         options = {**_environment_options(), **options}
         self._open_core(**options)
         if options.get('driver', 'auto') == 'auto' and self.driver != 'io_uring':

@@ -288,6 +288,8 @@ cdef class StreamCore:
             items = self.pending
             item = items.pop(0)
             self.pending = None         # so that it is delivered and not kept
+            if self.tls is not None:
+                self.tls.undelivered = items
             try:
                 if item is _EOF:
                     self._on_eof()
@@ -301,6 +303,8 @@ cdef class StreamCore:
                 # What a pause in the middle of a buffered delivery has kept comes first.
                 items = (self.pending or []) + items
                 self.pending = items if items else None
+                if self.tls is not None:
+                    self.tls.undelivered = None
         if self.closing:
             self.pending = None
 

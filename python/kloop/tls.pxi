@@ -6,8 +6,8 @@
 #     UNWRAPPED -> HANDSHAKE -> WRAPPED -> FLUSHING -> SHUTDOWN -> UNWRAPPED
 #
 # FLUSHING: no more is accepted for writing, what was is still to be sent. SHUTDOWN: our close_notify is on
-# its way, and the peer's is awaited. How bytes pass is in tls_data.pxi; the transport that the application
-# sees takes its methods from tls_transport.pxi.
+# its way, and the peer's is awaited. How bytes pass is in tls_data.pxi, or, where the core has taken over the
+# records, in tls_handover.pxi; the transport that the application sees takes its methods from tls_transport.pxi.
 
 cdef enum TLSState:
     TLS_UNWRAPPED
@@ -99,6 +99,9 @@ cdef class TLSProtocol:
     cdef TLSState state
     cdef AppState app_state
     cdef Records records
+    cdef Handover handover                      # during a handshake, unless offloading is switched off
+    cdef list undelivered                       # what the stream below has yet to deliver, while it delivers
+    cdef bint offloaded                         # the core has the records
     cdef bint server_side
     cdef bint stock                             # the bound methods are OpenSSL's own
     cdef bint framed                            # records tells when there is something to read
@@ -159,9 +162,8 @@ cdef class TLSProtocol:
         self._outgoing = ssl.MemoryBIO()
         self.incoming_write = self._incoming.write
         self.outgoing_read = self._outgoing.read
-        self._sslobj = sslobj = self._sslcontext.wrap_bio(
-            self._incoming, self._outgoing, server_side=bool(self.server_side),
-            server_hostname=self.server_hostname)
+        _prepare_handover(self)
+        sslobj = self._sslobj
         self.stock = self.framed = _is_stock(sslobj)
         if self.stock:
             sslobj = sslobj._sslobj     # whose methods SSLObject's only call
@@ -216,8 +218,13 @@ cdef class TLSProtocol:
     cdef int _feed(self, char *data, Py_ssize_t size) except -1:
         """Ciphertext, in memory that is valid during the call."""
         cdef Py_ssize_t part
+        if self.offloaded:
+            return _deliver_opened(self, data, size)
         while size and self.state != TLS_UNWRAPPED:
             part = min(size, <Py_ssize_t>FEED_SIZE)
+            if self.handover is not None:
+                part = size     # all of it: what a handshake leaves unread is handed over with it
+                self.handover._keep(self.handover.received, PyBytes_FromStringAndSize(data, size))
             if self.framed:
                 _follow_records(&self.records, <unsigned char *>data, part)
                 if self.records.lost:
@@ -248,6 +255,9 @@ cdef class TLSProtocol:
         self.eof_received_below = True
         if self._loop._debug:
             logger.debug('%r received EOF', self)
+        if self.offloaded:
+            _records_ended(self)
+            return True     # who closes the transport below behind close_notify
         if self.state == TLS_HANDSHAKE:
             self._on_handshake_complete(ConnectionResetError())
         elif self.state == TLS_WRAPPED:
@@ -279,10 +289,18 @@ cdef class TLSProtocol:
 
     def pause_writing(self):
         """The transport below has more to send than its high water mark."""
+        if self.offloaded:
+            self.app_writing_paused = True
+            _tell_app(self, 'pause_writing')
+            return
         self.ssl_writing_paused = True
 
     def resume_writing(self):
         """The transport below has sent most of it."""
+        if self.offloaded:
+            self.app_writing_paused = False
+            _tell_app(self, 'resume_writing')
+            return
         self.ssl_writing_paused = False
         if self.state == TLS_FLUSHING:
             self._do_flush()
@@ -318,7 +336,10 @@ cdef class TLSProtocol:
 
     cdef int _do_handshake(self) except -1:
         try:
-            self._sslobj.do_handshake()
+            if self.handover is not None:
+                self.handover._step(self._sslobj)
+            else:
+                self._sslobj.do_handshake()
         except _SSL_AGAIN:
             return _send_control(self)
         except Exception as exc:
@@ -335,7 +356,11 @@ cdef class TLSProtocol:
             except Exception as exc:
                 failure = exc
         if failure is None:
+            if self.handover is not None:
+                _send_control(self)
+                _finish_handover(self)
             return self._start_application()
+        self.handover = None
         self._send_alert()
         self.state = TLS_UNWRAPPED
         message = ('SSL handshake failed on verifying the certificate'
@@ -385,6 +410,8 @@ cdef class TLSProtocol:
             return self._abort(None)
         self.state = TLS_FLUSHING
         self._limit_shutdown()
+        if self.offloaded:
+            return _shut_down_records(self)
         return self._do_flush()
 
     cdef int _limit_shutdown(self) except -1:
@@ -478,7 +505,7 @@ cdef class TLSProtocol:
 
     cdef int _do_read(self) except -1:
         """Delivers what can be decrypted, until the application pauses reading."""
-        if self.reading or self.state not in (TLS_WRAPPED, TLS_FLUSHING):
+        if self.reading or self.offloaded or self.state not in (TLS_WRAPPED, TLS_FLUSHING):
             return 0
         self.reading = True
         try:
@@ -500,9 +527,17 @@ cdef class TLSProtocol:
             return self._do_flush()
         return 0
 
+    cdef int _pause_reading(self) except -1:
+        self._app_reading_paused = True
+        if self.offloaded and self.stream is not None:
+            return self.stream._pause_reading()
+        return 0
+
     cdef int _resume_reading(self) except -1:
         if self._app_reading_paused:
             self._app_reading_paused = False
+            if self.offloaded:
+                return 0 if self.stream is None else self.stream._resume_reading()
             self._loop.call_soon(self._go_on_reading)
         return 0
 

@@ -168,6 +168,8 @@ cdef int _tls_write(TLSProtocol t, object data) except -1:
             logger.warning('SSL connection is closed')
         t.lost_writes += 1
         return 0
+    if t.offloaded:
+        return _write(t.stream, data)
     t._write_backlog.append(data)
     t._write_buffer_size += PyBytes_GET_SIZE(data)
     return _after_tls_write(t)
@@ -206,6 +208,8 @@ cdef int _flush(TLSProtocol t) except -1:
     """Encrypts what was written, as far as the transport below takes it, and sends it."""
     t.flush_queued = False
     try:
+        if t.offloaded:
+            return _write_opened(t)
         if t._write_backlog and t.state in (TLS_WRAPPED, TLS_FLUSHING):
             _encrypt(t)
         else:
@@ -303,6 +307,8 @@ cdef int _send_control(TLSProtocol t) except -1:
     """Sends what the SSLObject has written of its own: handshake messages, alerts."""
     data = t.outgoing_read()
     if data:
+        if t.handover is not None:
+            t.handover._keep(t.handover.sent, data)
         _send_below(t, data)
     return 0
 
@@ -333,6 +339,11 @@ cdef int _control_app_writing(TLSProtocol t) except -1:
         name = 'resume_writing'
     else:
         return 0
+    return _tell_app(t, name)
+
+
+cdef int _tell_app(TLSProtocol t, str name) except -1:
+    """Asks the application to pause writing, or to resume it."""
     if t._app_protocol is None:
         return 0
     try:

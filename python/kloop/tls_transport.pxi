@@ -126,7 +126,7 @@ def tls_is_reading(self):
 
 def tls_pause_reading(self):
     """Stops delivery; what had arrived is delivered after resume_reading()."""
-    _tls_of(self)._app_reading_paused = True
+    _tls_of(self)._pause_reading()
 
 
 def tls_resume_reading(self):
@@ -147,6 +147,8 @@ def tls_get_protocol(self):
 def tls_get_write_buffer_size(self):
     """Bytes that were written and not yet encrypted, for the transport below has much to send."""
     cdef TLSProtocol t = _tls_of(self)
+    if t.offloaded and t.stream is not None:
+        return _buffer_size(t.stream)
     if t.flush_queued and not _tls_must_defer(t):
         _flush(t)
     return t._write_buffer_size
@@ -162,7 +164,11 @@ def tls_set_write_buffer_limits(self, high=None, low=None):
     """Sets high and low water, in bytes; raises ValueError unless high >= low >= 0."""
     cdef TLSProtocol t = _tls_of(self)
     _set_tls_limits(high, low, SSL_WRITE_HIGH, &t.write_high, &t.write_low)
-    _control_app_writing(t)
+    if t.offloaded and t.stream is not None:
+        _set_limits(t.stream, t.write_high, t.write_low)
+        _maybe_pause_protocol(t.stream)
+    else:
+        _control_app_writing(t)
 
 
 def tls_get_read_buffer_size(self):
@@ -187,7 +193,7 @@ def tls_set_read_buffer_limits(self, high=None, low=None):
 
 
 def tls_get_extra_info(self, name, default=None):
-    """'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression', or what the transport below tells."""
+    """'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression', 'kloop_tls' (a TLSOffload), or what the transport below tells."""
     cdef TLSProtocol t = _tls_of(self)
     if name in t._extra:
         return t._extra[name]

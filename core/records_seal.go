@@ -1,0 +1,147 @@
+package core
+
+import "kloop/ktls"
+
+// sealData queues p as records. The last one stays open for what is written next,
+// until the queue is offered to the kernel.
+func (c *Conn) sealData(p []byte) {
+	e, r := c.engine, c.records
+	if r.closed || len(p) == 0 {
+		return
+	}
+	if r.Sealer.KeyUpdateDue() {
+		c.updateKey(false)
+	}
+	e.markDirty(c)
+	if r.Workers > 1 && len(p) >= r.Threshold {
+		c.sealParallel(p)
+		return
+	}
+	for len(p) > 0 && !r.closed {
+		record := c.recordRoom(len(p))
+		n := copy(record[r.filled:], p)
+		r.filled += n
+		p = p[n:]
+		if r.filled == len(record) {
+			c.sealPending()
+		}
+	}
+}
+
+// recordRoom answers memory for the data of the record that is not sealed yet, and begins
+// one if there is none. A new one has room for n bytes, or as much as a record holds.
+func (c *Conn) recordRoom(n int) []byte {
+	e, s := c.engine, c.records.Sealer
+	extra := s.Prefix() + s.Suffix()
+	if e.sealing != c {
+		e.sealPending()
+		e.needSlab(min(n, s.MaxPlaintext()) + extra)
+		e.sealing, c.records.filled = c, 0
+	}
+	begin := len(e.slab.p) + s.Prefix()
+	size := min(s.MaxPlaintext(), cap(e.slab.p)-len(e.slab.p)-extra)
+	return e.slab.p[begin : begin+size]
+}
+
+// needSlab makes sure that the slab has room.
+func (e *Engine) needSlab(room int) {
+	if e.slab != nil && e.slab.uses > 1 && cap(e.slab.p)-len(e.slab.p) >= room {
+		return
+	}
+	if e.slab != nil && e.slab.uses == 1 {
+		e.slab.p = e.slab.p[:0] // all is sent: the same memory once more, which is in the cache
+		return
+	}
+	if e.slab != nil {
+		e.dropBuffer(e.slab)
+	}
+	e.slab = takeBuffer(&e.slabs, slabSize)
+}
+
+// sealPending seals the record that is open for more, whose ever it is.
+func (e *Engine) sealPending() {
+	if c := e.sealing; c != nil {
+		c.sealAs(ktls.TypeData)
+	}
+}
+
+// sealPending seals c's record that is open for more, if it has one.
+func (c *Conn) sealPending() {
+	if c.engine.sealing == c {
+		c.sealAs(ktls.TypeData)
+	}
+}
+
+// sealAs seals the record that is open, and queues it.
+func (c *Conn) sealAs(typ ktls.ContentType) {
+	e, r := c.engine, c.records
+	e.sealing = nil
+	begin := len(e.slab.p)
+	end := begin + r.Sealer.Prefix() + r.filled + r.Sealer.Suffix()
+	record := e.slab.p[begin:end]
+	if err := r.Sealer.SealInPlace(record, typ, 0); err != nil {
+		c.recordsUsedUp(err)
+		return
+	}
+	e.slab.p = e.slab.p[:end]
+	last := c.queue.last()
+	if last != nil && last.buffer == e.slab && cap(last.p)-len(last.p) == cap(record) {
+		last.p = last.p[:len(last.p)+len(record)]
+		c.queue.bytes += len(record)
+	} else {
+		e.slab.uses++
+		c.queue.push(part{p: record, buffer: e.slab})
+	}
+	e.markDirty(c)
+}
+
+// sealParallel seals much by several goroutines, into memory of its own.
+func (c *Conn) sealParallel(p []byte) {
+	r := c.records
+	c.sealPending()
+	memory := make([]byte, 0, r.Sealer.SealedSize(len(p)))
+	sealed, err := r.Sealer.SealParallel(memory, ktls.TypeData, p, r.Workers)
+	if err != nil {
+		c.recordsUsedUp(err)
+		return
+	}
+	c.queue.push(part{p: sealed, buffer: &buffer{p: sealed, uses: 1}})
+}
+
+// sealControl queues a record that carries no data.
+func (c *Conn) sealControl(typ ktls.ContentType, content []byte) {
+	r := c.records
+	c.sealPending()
+	for len(content) > 0 && !r.closed {
+		r.filled = copy(c.recordRoom(len(content)), content)
+		content = content[r.filled:]
+		c.sealAs(typ)
+	}
+}
+
+func (c *Conn) sealAlert(a ktls.Alert) {
+	content := a.Content()
+	c.sealControl(ktls.TypeAlert, content[:])
+}
+
+// WriteMessages queues handshake messages behind the handshake: the answer to those
+// that RecordHandler.Messages was given.
+func (c *Conn) WriteMessages(messages []byte) {
+	if c.records != nil && c.takesWrites() {
+		c.sealControl(ktls.TypeHandshake, messages)
+	}
+}
+
+// updateKey queues a KeyUpdate, which may ask the peer for one, and goes on with
+// the next key.
+func (c *Conn) updateKey(request bool) {
+	r := c.records
+	if r.closed {
+		return
+	}
+	message := ktls.KeyUpdateMessage(request)
+	c.sealControl(ktls.TypeHandshake, message[:])
+	if err := r.Sealer.NextKey(); err != nil && !r.closed {
+		c.recordsUsedUp(err)
+	}
+}

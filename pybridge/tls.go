@@ -1,0 +1,169 @@
+package main
+
+/*
+#include "private.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"unsafe"
+
+	"kloop/core"
+	"kloop/ktls"
+)
+
+// tlsRecords is the handler of one connection's records. The host's own TLS, which
+// made the handshake, is shown what comes beside data.
+type tlsRecords struct {
+	loop   *loop
+	shadow *ktls.Shadow
+}
+
+var _ core.RecordHandler = (*tlsRecords)(nil)
+
+//export kloop_go_tls_start
+func kloop_go_tls_start(handle C.uint64_t, id C.uint32_t, t *C.struct_kloop_tls) (result C.int) {
+	l := loopOf(handle)
+	defer l.contain(&result)
+	if l.broken {
+		return -C.int(syscall.ENOTRECOVERABLE)
+	}
+	l.takeCommands()
+	err := l.startTLS(uint32(id), t)
+	l.tell()
+	if err == nil {
+		return 0
+	}
+	reason := unsafe.Slice((*byte)(unsafe.Pointer(&t.reason)), len(t.reason))
+	reason[copy(reason[:len(reason)-1], tlsReason(err))] = 0
+	var unsupported *ktls.UnsupportedError
+	if errors.As(err, &unsupported) {
+		return -C.int(syscall.EOPNOTSUPP)
+	}
+	return failure(err)
+}
+
+// tlsReason is an error's text without the name of its package.
+func tlsReason(err error) string {
+	var unsupported *ktls.UnsupportedError
+	if errors.As(err, &unsupported) {
+		return unsupported.Reason
+	}
+	return err.Error()
+}
+
+func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
+	c := l.engine.Conn(id)
+	if c == nil {
+		return syscall.ENOENT
+	}
+	client := t.client != 0
+	sealer, opener, err := takeOver(client, hostBytes(t.sent, t.sent_len), hostBytes(t.received, t.received_len),
+		hostBytes(t.log, t.log_len))
+	if err != nil {
+		return err
+	}
+	handler := &tlsRecords{loop: l, shadow: ktls.NewShadow(sealer, opener)}
+	err = c.StartRecords(core.RecordOptions{
+		Sealer:    sealer,
+		Opener:    opener,
+		Client:    client,
+		Handler:   handler,
+		Workers:   int(t.workers),
+		Threshold: int(t.threshold),
+	}, l.behind(c.Tag, hostBytes(t.behind, t.behind_len)))
+	if err != nil {
+		handler.shadow.Wipe()
+		sealer.Wipe()
+		opener.Wipe()
+		return err
+	}
+	t.tx, t.rx = C.KLOOP_TLS_GO, C.KLOOP_TLS_GO
+	return nil
+}
+
+// takeOver derives the keys of a handshake from what passed and its key log.
+func takeOver(client bool, sent, received, log []byte) (*ktls.Sealer, *ktls.Opener, error) {
+	watch := ktls.NewWatch(client)
+	// The server's direction first: its hello says what a ChangeCipherSpec of the client's means.
+	if client {
+		watch.Received(received)
+		watch.Sent(sent)
+	} else {
+		watch.Sent(sent)
+		watch.Received(received)
+	}
+	var secrets ktls.Secrets
+	defer secrets.Wipe()
+	if random := watch.ClientRandom(); random != nil {
+		if err := secrets.ParseKeyLog(log, random); err != nil {
+			return nil, nil, err
+		}
+	}
+	return ktls.TakeOver(watch, &secrets)
+}
+
+// behind adds to what came behind the handshake the events that found no room.
+func (l *loop) behind(tag uint64, p []byte) []byte {
+	l.eventSpill = slices.DeleteFunc(l.eventSpill, func(event C.struct_kloop_event) bool {
+		mine := event.kind == C.KLOOP_EV_DATA && uint64(event.user) == tag
+		if mine {
+			p = append(slices.Clip(p), hostBytes(event.ptr, event.len)...)
+		}
+		return mine
+	})
+	return p
+}
+
+// tlsEmitted sends what the host's TLS has to say to the peer.
+func (l *loop) tlsEmitted(c *core.Conn, p []byte) {
+	handler, ok := c.RecordHandler().(*tlsRecords)
+	if !ok {
+		return
+	}
+	// Not in the host's memory, which is a bytes object.
+	if messages, err := handler.shadow.Emitted(slices.Clone(p)); err == nil {
+		c.WriteMessages(messages)
+	}
+}
+
+// Messages implements core.RecordHandler.
+func (t *tlsRecords) Messages(c *core.Conn, messages []byte) {
+	if records, err := t.shadow.Show(ktls.TypeHandshake, messages); err == nil {
+		t.loop.emitMemory(C.struct_kloop_event{kind: C.KLOOP_EV_TLS_MESSAGE, user: C.uint64_t(c.Tag)}, records)
+	}
+}
+
+// RecordsFailed implements core.RecordHandler. The host's TLS is shown why, if it can be: it
+// then has its own words for it.
+func (t *tlsRecords) RecordsFailed(c *core.Conn, err error) {
+	var record *ktls.RecordError
+	var peer *ktls.PeerAlertError
+	var shown []byte
+	event := C.struct_kloop_event{kind: C.KLOOP_EV_TLS_FAILED, user: C.uint64_t(c.Tag)}
+	switch {
+	case errors.As(err, &peer):
+		event.res = C.int32_t(peer.Alert)
+		alert := peer.Alert.Content()
+		shown, _ = t.shadow.Show(ktls.TypeAlert, alert[:])
+	case errors.As(err, &record):
+		event.res = C.int32_t(record.Alert)
+		if record.Alert == ktls.AlertBadRecordMAC {
+			shown, _ = t.shadow.ShowCorrupt()
+		}
+	}
+	if len(shown) > 0 {
+		t.loop.emitMemory(C.struct_kloop_event{kind: C.KLOOP_EV_TLS_MESSAGE, user: C.uint64_t(c.Tag)}, shown)
+	}
+	t.loop.emitMemory(event, []byte(err.Error()))
+}
+
+// emitMemory emits an event with memory of Go's, which is kept as long as the event.
+func (l *loop) emitMemory(event C.struct_kloop_event, p []byte) {
+	l.kept = append(l.kept, p)
+	event.ptr, event.len = C.uint64_t(addressOf(p)), C.uint64_t(len(p))
+	l.emit(event)
+}

@@ -1,0 +1,304 @@
+# The hand-over of a TLS connection's records to the core, once the SSLObject has made the handshake; and
+# what a TLSProtocol does from then on. See docs/tls.md.
+#
+# The core is shown all bytes of the handshake and the lines that it wrote to the key log. If it
+# refuses, tls_data.pxi goes on with the SSLObject, as asyncio does. If not, the transport below takes and gives
+# plaintext, and the SSLObject is kept for what it knows: of what the peer sends, the core shows it
+# messages that are not data (session tickets, alerts), in records made for it.
+
+cdef enum:
+    HANDSHAKE_MAX = 512 * 1024      # bytes of one direction
+    KEYLOG_MAX = 1024 * 1024        # of the log of all handshakes under way
+
+cdef extern from "<unistd.h>" nogil:
+    enum: SEEK_END
+    ssize_t pread(int fd, void *to, size_t size, int64_t offset)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    int ftruncate(int fd, int64_t size)
+
+cdef extern from "<string.h>" nogil:
+    void explicit_bzero(void *at, size_t size)
+
+cdef dict _OFFLOADS = {'auto': KLOOP_TLS_AUTO, 'kernel': KLOOP_TLS_KERNEL, 'go': KLOOP_TLS_GO, 'off': KLOOP_TLS_HOST}
+cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
+
+
+@cython.final
+cdef class Handover:
+    """What is collected of a handshake: what was sent, what the SSLObject was given, and secrets."""
+
+    cdef list sent
+    cdef list received
+    cdef Py_ssize_t size
+    cdef char *log
+    cdef Py_ssize_t log_size
+    cdef object refused             # why there will be no hand-over; '' as long as there may be one
+
+    def __cinit__(self):
+        self.sent = []
+        self.received = []
+        self.refused = ''
+
+    def __dealloc__(self):
+        self._wipe()
+
+    cdef void _wipe(self) noexcept:
+        if self.log is not NULL:
+            explicit_bzero(self.log, self.log_size)
+            PyMem_RawFree(self.log)
+            self.log = NULL
+            self.log_size = 0
+
+    cdef int _refuse(self, object reason) except -1:
+        self.refused = reason
+        self.sent.clear()
+        self.received.clear()
+        self._wipe()
+        return 0
+
+    cdef int _keep(self, list where, object data) except -1:
+        if not self.refused:
+            self.size += PyBytes_GET_SIZE(data)
+            where.append(data)
+            if self.size > HANDSHAKE_MAX:
+                self._refuse(f'a handshake of more than {HANDSHAKE_MAX >> 10} KiB')
+        return 0
+
+    cdef int _step(self, object sslobj) except -1:
+        """One do_handshake(), and the lines that it wrote to the key log."""
+        cdef int fd = keylog.fd
+        cdef int64_t before
+        if self.refused:
+            sslobj.do_handshake()
+            return 0
+        before = lseek(fd, 0, SEEK_END)
+        if before > KEYLOG_MAX:     # too many handshakes at once; when they are over it is emptied
+            self._refuse('the key log is full')
+            sslobj.do_handshake()
+            return 0
+        keylog.windows += 1
+        try:
+            sslobj.do_handshake()
+        finally:
+            keylog.windows -= 1
+            self._take_lines(fd, before)
+            if keylog.windows == 0:
+                ftruncate(fd, 0)
+        return 0
+
+    cdef int _take_lines(self, int fd, int64_t before) except -1:
+        cdef Py_ssize_t size = lseek(fd, 0, SEEK_END) - before
+        cdef char *grown
+        if size <= 0:
+            return 0
+        grown = <char *>PyMem_RawMalloc(self.log_size + size)
+        if grown is NULL:
+            raise MemoryError()
+        memcpy(grown, self.log, self.log_size)
+        size = pread(fd, grown + self.log_size, size, before)
+        if size < 0:
+            PyMem_RawFree(grown)
+            return self._refuse('the key log could not be read')
+        size += self.log_size
+        self._wipe()
+        self.log = grown
+        self.log_size = size
+        return 0
+
+
+cdef int _prepare_handover(TLSProtocol t) except -1:
+    """Makes the SSLObject, so that its secrets can be had where that is wanted and possible."""
+    cdef LoopCore loop = t._loop
+    if loop.tls_offload == KLOOP_TLS_HOST:
+        t._sslobj = t._sslcontext.wrap_bio(
+            t._incoming, t._outgoing, server_side=bool(t.server_side), server_hostname=t.server_hostname)
+        t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', "it is switched off (offload='off')")
+        return 0
+    t._sslobj, reason = _wrap_armed(
+        t._sslcontext, t._incoming, t._outgoing, bool(t.server_side), t.server_hostname)
+    if not reason and not _is_stock(t._sslobj):
+        reason = 'reading and writing are not those of ssl.SSLObject'
+    t.handover = Handover.__new__(Handover)
+    if reason:
+        t.handover._refuse(reason)
+    else:
+        keylog.watch(loop)
+    return 0
+
+
+cdef int _finish_handover(TLSProtocol t) except -1:
+    """The handshake is complete: the core takes the records that follow, or it is told why not."""
+    cdef Handover h = t.handover
+    t.handover = None
+    try:
+        if not h.refused and t.stream is None:
+            h._refuse('the transport below is not a socket of the loop')
+        if not h.refused:
+            reason = _is_armed(t._sslobj)
+            if reason:
+                h._refuse(reason)
+        if not h.refused:
+            _start_records(t, h)
+    except Exception as exc:
+        h._refuse(f'{type(exc).__name__}: {exc}')
+    finally:
+        h._wipe()
+    if h.refused:
+        t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', h.refused)
+        t._loop.tls_refused += 1
+        if t._loop._debug:
+            logger.debug('%r: TLS stays with the SSLObject: %s', t, h.refused)
+    return 0
+
+
+cdef int _start_records(TLSProtocol t, Handover h) except -1:
+    cdef StreamCore s = t.stream
+    cdef LoopCore loop = t._loop
+    cdef kloop_tls request
+    cdef int result
+    unread = t._incoming.read()
+    sent = b''.join(h.sent)
+    received = b''.join(h.received)
+    behind = unread + _behind(t, s, False)
+    memset(&request, 0, sizeof(request))
+    request.client = not t.server_side
+    request.offload = loop.tls_offload
+    request.workers = loop.tls_workers
+    request.threshold = loop.tls_threshold
+    request.sent = <uint64_t>PyBytes_AS_STRING(sent)
+    request.sent_len = PyBytes_GET_SIZE(sent)
+    request.received = <uint64_t>PyBytes_AS_STRING(received)
+    request.received_len = PyBytes_GET_SIZE(received) - PyBytes_GET_SIZE(unread)
+    request.behind = <uint64_t>PyBytes_AS_STRING(behind)
+    request.behind_len = PyBytes_GET_SIZE(behind)
+    request.log = <uint64_t>h.log
+    request.log_len = h.log_size
+    loop._check_core()
+    result = kloop_lib.tls_start(loop.k, s.id, &request)
+    _release_owners(loop.k)
+    reason = request.reason.decode(errors='replace')
+    if result < 0:
+        if unread:
+            t.incoming_write(unread)
+        return h._refuse(reason or os.strerror(-result))
+    _behind(t, s, True)
+    t.offloaded = True
+    t.framed = False
+    t._extra['kloop_tls'] = TLSOffload(_OFFLOAD_NAMES[request.tx], _OFFLOAD_NAMES[request.rx], reason)
+    if request.tx == KLOOP_TLS_KERNEL:
+        loop.tls_kernel += 1
+    else:
+        loop.tls_go += 1
+    return _set_limits(s, t.write_high, t.write_low)
+
+
+cdef bytes _behind(TLSProtocol t, StreamCore s, bint take):
+    """What has arrived of the stream and was not given to t yet; with `take` it never will be."""
+    cdef kloop_event *event
+    cdef LoopCore loop = s.loop
+    cdef list parts = []
+    cdef uint32_t i
+    for waiting in (t.undelivered, s.pending):
+        if waiting is not None:
+            parts += [item for item in waiting if type(item) is bytes]
+            if take:
+                waiting[:] = [item for item in waiting if type(item) is not bytes]
+    for i, (kind, res, size, target, payload) in enumerate(loop.stashed):
+        if target is s and kind == KLOOP_EV_DATA:
+            parts.append(payload)
+            if take:
+                loop.stashed[i] = kind, res, 0, target, b''
+    for i in range(loop.next_event, loop.k.nevents):
+        event = &loop.k.events[i]
+        if event.kind == KLOOP_EV_DATA and event.user == <uint64_t><PyObject *>s:
+            parts.append(PyBytes_FromStringAndSize(<char *>event.ptr, event.len))
+            if take:
+                event.len = 0
+    return b''.join(parts)
+
+
+# ---- a connection whose records the core has
+
+cdef int _deliver_opened(TLSProtocol t, char *data, Py_ssize_t size) except -1:
+    """Data, in memory that is valid during the call. What comes after close() is dropped."""
+    cdef Py_buffer view
+    cdef Py_ssize_t n
+    try:
+        while size and t.state == TLS_WRAPPED:
+            if t._app_reading_paused:
+                return t.stream._keep(PyBytes_FromStringAndSize(data, size))
+            if not t.buffered:
+                PyObject_CallOneArg(t.deliver, PyBytes_FromStringAndSize(data, size))
+                return 0
+            PyObject_GetBuffer(t.get_buffer(size), &view, PyBUF_WRITABLE)
+            n = min(view.len, size)
+            memcpy(view.buf, data, n)
+            PyBuffer_Release(&view)
+            if n == 0:
+                raise RuntimeError('get_buffer() returned an empty buffer')
+            data += n
+            size -= n
+            t.buffer_updated(n)
+    except Exception as exc:
+        t._fatal_error(exc, 'Fatal error on SSL protocol')
+    return 0
+
+
+cdef int _on_record_event(TLSProtocol t, uint32_t kind, char *data, Py_ssize_t size) except -1:
+    """The core has a message for the SSLObject, or tells what has ended the records."""
+    if t.stream is None or t.stream.conn_lost:
+        return 0
+    failure = None
+    if kind == KLOOP_EV_TLS_FAILED:
+        failure = ssl.SSLError(ssl.SSL_ERROR_SSL, data[:size].decode(errors='replace'))
+    else:
+        t.incoming_write(PyBytes_FromStringAndSize(data, size))
+        try:
+            t.ssl_read(1)
+        except _SSL_AGAIN:
+            emitted = t.outgoing_read()
+            if emitted:
+                _command_with_bytes(t.stream, KLOOP_CMD_TLS_EMITTED, emitted)
+        except Exception as exc:
+            failure = exc
+    if failure is None:
+        return 0
+    if t.stream.paused or t.stream.pending is not None:
+        return t.stream._keep(failure)      # behind the data that came before it
+    return t._fatal_error(failure, 'Fatal error on SSL protocol')
+
+
+cdef int _write_opened(TLSProtocol t) except -1:
+    """Gives the core what was written before it had the records."""
+    cdef list backlog
+    t.flush_queued = False
+    if t._write_backlog and t.stream is not None and t.state in (TLS_WRAPPED, TLS_FLUSHING):
+        backlog, t._write_backlog = t._write_backlog, []
+        t._write_buffer_size = 0
+        _writelines(t.stream, backlog)
+    return 0
+
+
+cdef int _shut_down_records(TLSProtocol t) except -1:
+    """Behind what was written follows our close_notify; then the peer's is awaited, unless it has come."""
+    if t.stream is None:
+        return 0
+    _write_opened(t)
+    t.state = TLS_SHUTDOWN
+    if t.ended or t.eof_received_below:
+        t._call_eof_received()
+        return t._on_shutdown_complete(None)
+    t._loop._command(KLOOP_CMD_TLS_CLOSE, t.stream.id)
+    return t.stream._resume_reading()
+
+
+cdef int _records_ended(TLSProtocol t) except -1:
+    """The peer has sent close_notify, or has shut down its side below TLS."""
+    if t.state == TLS_WRAPPED:
+        t.ended = True
+        t._call_eof_received()
+        return t._start_shutdown()
+    if t.state == TLS_SHUTDOWN:
+        t._call_eof_received()
+        return t._on_shutdown_complete(None)
+    return 0

@@ -1,0 +1,189 @@
+"""Who seals and opens the records of TLS connections: options, answers, and the key log.
+
+OpenSSL tells the secrets of a handshake through a key log (RFC 9850), which is a file in memory
+here, one for each process: see docs/tls.md.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+try:
+    import ssl
+except ImportError:  # a Python built without OpenSSL
+    ssl = None  # type: ignore[assignment]
+
+OFFLOADS = ('auto', 'kernel', 'go', 'off')
+
+# Below this many bytes, several threads seal one write in no less time than one does.
+THRESHOLD = 512 * 1024
+
+
+@dataclass(frozen=True)
+class TLSOptions:
+    """How a loop protects its TLS connections once their handshake is over.
+
+    ``offload``: 'kernel' for the kernel's TLS, 'go' for kloop's own record layer, which works without the
+    GIL, 'off' for OpenSSL through Python as on asyncio; 'auto' is the first of these that can be had. What
+    can't be had goes on with OpenSSL. The default is what the variable KLOOP_TLS says, else 'auto'.
+    ``workers``: how many threads seal one large write; 0: as many as there are CPUs, at most 4.
+    ``threshold``: from how many bytes on a write is large.
+    """
+
+    offload: str = ''
+    workers: int = 0
+    threshold: int = THRESHOLD
+
+    def __post_init__(self) -> None:
+        offload, source = self.offload, 'offload'
+        if not offload:
+            offload, source = os.environ.get('KLOOP_TLS') or 'auto', 'KLOOP_TLS'
+        if offload not in OFFLOADS:
+            raise ValueError(f'{source}={offload!r}: use one of {", ".join(OFFLOADS)}')
+        if not 0 <= self.workers <= 1024:
+            raise ValueError(f'workers={self.workers!r}: give a number from 0 to 1024')
+        if self.threshold < 1:
+            raise ValueError(f'threshold={self.threshold!r}: give a number of bytes, at least 1')
+        object.__setattr__(self, 'offload', offload)
+
+    def count_workers(self) -> int:
+        """``workers``, or what 0 stands for."""
+        return self.workers or min(4, len(os.sched_getaffinity(0)))
+
+
+class TLSOffload(NamedTuple):
+    """``get_extra_info('kloop_tls')``: who seals (``tx``) and opens (``rx``) the records of a connection.
+
+    'kernel', 'go' or 'ssl', which is OpenSSL through Python; ``reason`` says why it is not one that was
+    asked for before it, and is empty where there is nothing to say.
+    """
+
+    tx: str
+    rx: str
+    reason: str = ''
+
+
+class KeyLog:
+    """The key log of this process. Its lines are taken and removed by the handshakes that made them."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+        self.path = ''
+        self._armed: dict[int, weakref.ref[Any]] = {}
+        self._watching: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.windows = 0  # handshake steps under way
+
+    def arm(self, context: Any) -> str:
+        """Has a context's handshakes write here; answers why that can't be, or ''.
+
+        It stays so: CPython frees the old file of a context without the lock that writers hold.
+        """
+        known = self._armed.get(id(context))
+        if known is not None and known() is context:
+            return '' if context.keylog_filename == self.path else 'keylog_filename was changed'
+        if context.keylog_filename is not None:
+            return 'the context has a keylog_filename: its secrets are for that file'
+        if self.fd < 0:
+            try:
+                self._open()
+            except OSError as exc:
+                return f'no file for a key log: {exc}'
+        try:
+            context.keylog_filename = self.path
+        except OSError as exc:
+            return f'no key log: {exc}'
+        key = id(context)
+        self._armed[key] = weakref.ref(context, lambda ref: self._forget(key, ref))
+        return ''
+
+    def count_armed(self) -> int:
+        """The contexts that write here and are in use."""
+        return len(self._armed)
+
+    def _forget(self, key: int, ref: weakref.ref[Any]) -> None:
+        if self._armed.get(key) is ref:
+            del self._armed[key]
+
+    def _open(self) -> None:
+        self.fd = os.memfd_create('kloop-keylog', os.MFD_CLOEXEC)
+        self.path = f'/proc/self/fd/{self.fd}'
+
+    def clear(self) -> int:
+        """Removes all lines, unless a handshake is to read them; answers how many bytes there were."""
+        if self.fd < 0:
+            return 0
+        size = os.fstat(self.fd).st_size
+        if size and self.windows == 0:
+            os.ftruncate(self.fd, 0)
+        return size
+
+    def watch(self, loop: Any) -> None:
+        """Clears the log now and then: a context that is armed may be used elsewhere too, and writes on."""
+        if loop not in self._watching:
+            self._watching.add(loop)
+            loop.call_later(_LOOK_S, self._look, loop, _LOOK_S)
+
+    def _look(self, loop: Any, interval: float) -> None:
+        if not self._armed:
+            self._watching.discard(loop)
+            return
+        interval = _LOOK_S if self.clear() else min(2 * interval, _LOOK_MAX_S)
+        loop.call_later(interval, self._look, loop, interval)
+
+    def after_fork(self) -> None:
+        """In a child: what the parent has armed goes on writing to the parent's log, and is left alone."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.__init__()  # type: ignore[misc]
+
+
+# Seconds between two looks at the log, while it is used, and at most.
+_LOOK_S = 1.0
+_LOOK_MAX_S = 64.0
+
+keylog = KeyLog()
+os.register_at_fork(after_in_child=keylog.after_fork)
+
+if ssl is not None:
+    class ArmedSSLObject(ssl.SSLObject):
+        """Arms the contexts that a callback for server names puts in the place of the first one."""
+
+        @property
+        def context(self) -> ssl.SSLContext:
+            """The context of the connection."""
+            return super().context
+
+        @context.setter
+        def context(self, context: ssl.SSLContext) -> None:
+            keylog.arm(context)
+            ssl.SSLObject.context.fset(self, context)  # type: ignore[attr-defined]
+
+
+def wrap(context: Any, incoming: Any, outgoing: Any, server_side: bool, server_hostname: Any) -> tuple[Any, str]:
+    """The SSLObject of a handshake whose secrets are wanted, and why they can't be had, or ''."""
+    reason = _refusal(context, server_side)
+    if not reason and server_side and context.sni_callback is not None:
+        if context.sslobject_class is ssl.SSLObject:
+            return ArmedSSLObject._create(incoming, outgoing, server_side=True, context=context), ''
+        reason = 'a callback for server names, and a sslobject_class of its own'
+    return context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname), reason
+
+
+def _refusal(context: Any, server_side: bool) -> str:
+    if not isinstance(context, ssl.SSLContext):
+        return 'the context is not one of the ssl module'
+    if type(context).wrap_bio is not ssl.SSLContext.wrap_bio:
+        return 'the context has a wrap_bio() of its own'
+    if not ssl.OPENSSL_VERSION.startswith('OpenSSL '):
+        return f'{ssl.OPENSSL_VERSION} is not known to leave unread what comes behind a handshake'
+    if server_side and getattr(context, 'post_handshake_auth', False):
+        return 'post_handshake_auth of a server'
+    return keylog.arm(context)
+
+
+def is_armed(sslobj: Any) -> str:
+    """Why the context that a handshake has ended with did not log its secrets here, or ''."""
+    return keylog.arm(sslobj.context)
