@@ -143,7 +143,7 @@ func (c *Conn) Close() {
 	if c.refused != nil {
 		c.abort(c.refused)
 	} else if c.closing == closeOpen {
-		if c.takesWrites() {
+		if c.takesWrites() && c.records != nil && !c.records.SilentClose {
 			c.closeRecords()
 		}
 		c.closing = closeGraceful

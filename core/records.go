@@ -26,6 +26,8 @@ type RecordOptions struct {
 	// Workers is how many goroutines seal a write of Threshold bytes or more. 0: as if 1.
 	Workers   int
 	Threshold int
+	// SilentClose: Close sends no close_notify; CloseNotify does.
+	SilentClose bool
 }
 
 // records are the TLS records of a connection.
@@ -144,6 +146,10 @@ func (c *Conn) CloseNotify() {
 		c.closeRecords()
 	}
 }
+
+// PeerNotified says whether the peer's end was a close_notify, and not the stream's alone,
+// which anybody in between can bring about.
+func (c *Conn) PeerNotified() bool { return c.records != nil && c.records.ended }
 
 // closeRecords queues close_notify, once.
 func (c *Conn) closeRecords() {

@@ -44,7 +44,11 @@ func addressOf(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceDat
 
 // ReceivedEOF implements core.Handler. Whether to close is the host's to say.
 func (l *loop) ReceivedEOF(c *core.Conn) bool {
-	l.emit(C.struct_kloop_event{kind: C.KLOOP_EV_EOF, user: C.uint64_t(c.Tag)})
+	event := C.struct_kloop_event{kind: C.KLOOP_EV_EOF, user: C.uint64_t(c.Tag)}
+	if c.PeerNotified() {
+		event.res = 1
+	}
+	l.emit(event)
 	return true
 }
 

@@ -46,7 +46,7 @@ enum {
 	KLOOP_CMD_OP,           /* ptr: a struct kloop_op; start it */
 	KLOOP_CMD_OP_CANCEL,    /* id: of a kloop_op that is taken; end it; its DONE still comes */
 	/* Of a connection whose records kloop_tls_start() has taken over: */
-	KLOOP_CMD_TLS_CLOSE,    /* close_notify behind what is queued; receiving goes on, EOF tells of the peer's */
+	KLOOP_CMD_TLS_CLOSE,    /* close_notify, which CLOSE does not send, behind what is queued; receiving goes on, EOF tells of the peer's */
 	KLOOP_CMD_TLS_EMITTED,  /* ptr, len, owner as WRITE's: what the host's TLS has sent after a TLS_MESSAGE */
 };
 
@@ -63,7 +63,7 @@ enum {
 	KLOOP_EV_ACCEPT_ERROR,  /* user: listener; res: errno; accepting has stopped: kloop_listen_resume() */
 	KLOOP_EV_CONNECTED,     /* user: connect; res: 0 or errno; the operation is over */
 	KLOOP_EV_DATA,          /* user: connection; ptr, len: payload, valid until the next kloop_poll() */
-	KLOOP_EV_EOF,           /* user: connection; the peer has shut down its side */
+	KLOOP_EV_EOF,           /* user: connection; the peer has shut down its side; res 1: by close_notify */
 	KLOOP_EV_BACKLOG,       /* user: connection; the kernel did not take all: len bytes are queued now */
 	KLOOP_EV_SENT,          /* user: connection with a backlog; the kernel took len bytes more; res 1: all, the backlog is over */
 	KLOOP_EV_CLOSED,        /* user: connection; last event of it; res: 0 or errno, len: 1 read, 2 write failed */

@@ -68,12 +68,13 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 	}
 	handler := &tlsRecords{loop: l, shadow: ktls.NewShadow(sealer, opener)}
 	err = c.StartRecords(core.RecordOptions{
-		Sealer:    sealer,
-		Opener:    opener,
-		Client:    client,
-		Handler:   handler,
-		Workers:   int(t.workers),
-		Threshold: int(t.threshold),
+		Sealer:      sealer,
+		Opener:      opener,
+		Client:      client,
+		Handler:     handler,
+		Workers:     int(t.workers),
+		Threshold:   int(t.threshold),
+		SilentClose: true,
 	}, l.behind(c.Tag, hostBytes(t.behind, t.behind_len)))
 	if err != nil {
 		handler.shadow.Wipe()

@@ -34,6 +34,8 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
     if kind == KLOOP_EV_DATA:
         (<StreamCore>target)._on_data(<char *>event.ptr, event.len)
     elif kind == KLOOP_EV_EOF:
+        if event.res and (<StreamCore>target).tls is not None:
+            (<StreamCore>target).tls.ended = True
         (<StreamCore>target)._on_eof()
     elif kind == KLOOP_EV_BACKLOG:
         _on_backlog(<StreamCore>target, event.len)

@@ -280,22 +280,25 @@ cdef int _write_opened(TLSProtocol t) except -1:
 
 
 cdef int _shut_down_records(TLSProtocol t) except -1:
-    """Behind what was written follows our close_notify; then the peer's is awaited, unless it has come."""
+    """Behind what was written follows our close_notify; then the peer's is awaited, unless it has come.
+
+    As on asyncio, who has shut down the stream below TLS gets none.
+    """
     if t.stream is None:
         return 0
     _write_opened(t)
     t.state = TLS_SHUTDOWN
-    if t.ended or t.eof_received_below:
-        t._call_eof_received()
-        return t._on_shutdown_complete(None)
-    t._loop._command(KLOOP_CMD_TLS_CLOSE, t.stream.id)
-    return t.stream._resume_reading()
+    if t.ended or not t.eof_received_below:
+        t._loop._command(KLOOP_CMD_TLS_CLOSE, t.stream.id)
+    if not t.eof_received_below:
+        return t.stream._resume_reading()
+    t._call_eof_received()
+    return t._on_shutdown_complete(None)
 
 
 cdef int _records_ended(TLSProtocol t) except -1:
     """The peer has sent close_notify, or has shut down its side below TLS."""
     if t.state == TLS_WRAPPED:
-        t.ended = True
         t._call_eof_received()
         return t._start_shutdown()
     if t.state == TLS_SHUTDOWN:
