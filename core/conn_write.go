@@ -8,10 +8,15 @@ func (c *Conn) Write(p []byte) {
 	if !c.takesWrites() {
 		return
 	}
-	if c.records != nil {
-		c.sealData(p)
+	if c.records != nil && c.records.out != passAll {
+		c.writeRecords(p)
 		return
 	}
+	c.writeCopy(p)
+}
+
+// writeCopy queues a copy of p.
+func (c *Conn) writeCopy(p []byte) {
 	for len(p) > 0 {
 		n := c.extendLast(p)
 		if n == 0 {
@@ -45,8 +50,8 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 		c.engine.letGo(owner)
 		return
 	}
-	if c.records != nil {
-		c.sealData(p)
+	if c.records != nil && c.records.out != passAll {
+		c.writeRecords(p)
 		c.engine.letGo(owner)
 		return
 	}

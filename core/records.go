@@ -15,6 +15,10 @@ type RecordHandler interface {
 	// RecordsFailed says that the peer has broken the protocol (a *ktls.RecordError) or
 	// ended it by an alert (a *ktls.PeerAlertError). Closed follows.
 	RecordsFailed(c *Conn, err error)
+	// Returned says that the peer of a TLS 1.2 connection wants another handshake, which only
+	// the implementation of the first one can make. From here on Received gives records made
+	// for it; ReturnRecords has Write take its records.
+	Returned(c *Conn)
 }
 
 // RecordOptions are what StartRecords needs.
@@ -23,6 +27,7 @@ type RecordOptions struct {
 	Opener  *ktls.Opener
 	Client  bool          // this side's role
 	Handler RecordHandler // may be nil
+	Shadow  *ktls.Shadow  // may be nil: then another handshake is declined
 	// Workers is how many goroutines seal a write of Threshold bytes or more. 0: as if 1.
 	Workers   int
 	Threshold int
@@ -41,6 +46,7 @@ type records struct {
 	asked   bool    // the peer for a new key of its own
 	ended   bool    // by the peer's close_notify
 	closed  bool    // by ours
+	in, out passage
 	err     error
 }
 
@@ -52,7 +58,7 @@ type records struct {
 // and closed with EBADMSG; one that the peer ends by an alert, with EPROTO.
 // RecordsErr then tells more.
 //
-// The connection owns sealer and opener, and wipes them in the end. It must be
+// The connection owns sealer, opener and shadow, and wipes them in the end. It must be
 // a socket.
 func (c *Conn) StartRecords(o RecordOptions, received []byte) error {
 	if c.records != nil || c.kind != notPipe || c.closing != closeOpen {
@@ -166,5 +172,8 @@ func (c *Conn) dropRecords() {
 		c.records.early = nil
 		c.records.Sealer.Wipe()
 		c.records.Opener.Wipe()
+		if c.records.Shadow != nil {
+			c.records.Shadow.Wipe()
+		}
 	}
 }

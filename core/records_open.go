@@ -4,7 +4,7 @@ import "kloop/ktls"
 
 // deliver gives the handler what has been received.
 func (c *Conn) deliver(p []byte) {
-	if c.records != nil {
+	if c.records != nil && c.records.in != passAll {
 		c.open(p)
 		return
 	}
@@ -43,6 +43,10 @@ func (c *Conn) open(p []byte) {
 		}
 		r.partial = nil
 		c.engine.holdBuffer(partial)
+	}
+	if r.in == passAll {
+		c.handler.Received(c, p)
+		return
 	}
 	if c.openAll(p) {
 		r.partial = c.engine.chunk()
@@ -85,7 +89,15 @@ func (c *Conn) openAll(p []byte) (left bool) {
 		var action ktls.Action
 		if err == nil {
 			at += record.Size
-			action, err = r.control.Receive(record.Type, record.Content)
+			if r.in == passData {
+				action, err = r.control.Receive(record.Type, record.Content)
+			}
+		}
+		if err == nil && action&ktls.ActionNoRenegotiation != 0 {
+			give()
+			if c.returnRecords() {
+				action = 0
+			}
 		}
 		if err == nil && action&ktls.ActionNextKeyIn != 0 {
 			err, r.asked = r.Opener.NextKey(), false
@@ -94,6 +106,13 @@ func (c *Conn) openAll(p []byte) (left bool) {
 		case err != nil:
 			give()
 			c.failRecords(err)
+		case r.in == passRecords:
+			c.passIn(record)
+			from, to = at, at
+			if r.in == passAll && at < len(p) {
+				c.handler.Received(c, p[at:])
+				at = len(p)
+			}
 		case action == ktls.ActionData && to > from:
 			to += copy(p[to:], record.Content)
 		case action == ktls.ActionData:

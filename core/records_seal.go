@@ -2,6 +2,15 @@ package core
 
 import "kloop/ktls"
 
+// writeRecords queues p, which is data or, after ReturnRecords, records.
+func (c *Conn) writeRecords(p []byte) {
+	if c.records.out == passRecords {
+		c.passOut(p)
+		return
+	}
+	c.sealData(p)
+}
+
 // sealData queues p as records. The last one stays open for what is written next,
 // until the queue is offered to the kernel.
 func (c *Conn) sealData(p []byte) {

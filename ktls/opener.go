@@ -14,6 +14,7 @@ type Opener struct {
 	seq     uint64
 	max     int
 	failed  error
+	change  bool // ChangeCipherSpec is let through
 }
 
 // Record is what an opener answers.
@@ -105,6 +106,9 @@ func (o *Opener) Open(p []byte) (Record, error) {
 	if err == nil && o.seq == math.MaxUint64 {
 		err = ErrKeyUsedUp
 	}
+	if err == nil && r.Type == TypeChangeCipherSpec && !o.change {
+		err = errUnexpected
+	}
 	if err != nil {
 		o.failed = err
 		return Record{}, err
@@ -134,13 +138,20 @@ func (l *lane) openRecord(seq uint64, dst, rec []byte, limit int) (Record, error
 	if len(r.Content) > limit {
 		return Record{}, errOverflow
 	}
-	if l.tls13 && (r.Type < TypeAlert || r.Type > TypeData) || !l.tls13 && r.Type == TypeChangeCipherSpec {
-		return Record{}, &RecordError{AlertUnexpectedMessage, "a record of an unexpected type"}
+	if l.tls13 && (r.Type < TypeAlert || r.Type > TypeData) {
+		return Record{}, errUnexpected
 	}
 	return r, nil
 }
 
-var errOverflow = &RecordError{AlertRecordOverflow, "a record holds more than agreed"}
+var (
+	errOverflow   = &RecordError{AlertRecordOverflow, "a record holds more than agreed"}
+	errUnexpected = &RecordError{AlertUnexpectedMessage, "a record of an unexpected type"}
+)
+
+// AllowChange lets TLS 1.2's ChangeCipherSpec through: a new handshake is under way,
+// whose keys protect what follows it.
+func (o *Opener) AllowChange() { o.change = true }
 
 // NextKey goes on with the next key of TLS 1.3 and number 0: the peer has sent
 // a KeyUpdate.

@@ -101,6 +101,10 @@ func (o *Opener) OpenParallel(dst, src []byte, records []Record, workers int) ([
 	good := 0
 	for w := range workers {
 		for ; good < done[w]; good++ {
+			if found[good].Type == TypeChangeCipherSpec && !o.change {
+				o.seq, o.failed = o.seq+uint64(good), errUnexpected
+				return records[:first+good], o.failed
+			}
 			if found[good].Type != TypeData {
 				o.seq += uint64(good) + 1
 				return records[:first+good+1], nil

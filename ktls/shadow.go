@@ -38,29 +38,22 @@ func (s *Shadow) ShowCorrupt() ([]byte, error) {
 	return record, err
 }
 
-// Emitted opens, in place, what the implementation has sent, which is whole records, and
-// answers the handshake messages in it. Alerts, which are about the shadow's own records, are
-// left out.
-func (s *Shadow) Emitted(p []byte) (messages []byte, err error) {
+// Open opens, in place, the first record of what the implementation has sent. Alerts
+// in it are about the shadow's own records, until the peer is told what it sends.
+func (s *Shadow) Open(p []byte) (Record, error) {
 	if s.opener == nil {
-		if s.opener, err = NewOpener(&s.out, s.outSeq); err != nil {
-			return nil, err
-		}
-	}
-	for len(p) > 0 {
-		r, err := s.opener.Open(p)
+		opener, err := NewOpener(&s.out, s.outSeq)
 		if err != nil {
-			return messages, err
+			return Record{}, err
 		}
-		if r.Size == 0 {
-			return messages, &UseError{Reason: "the handshake's implementation has sent part of a record"}
-		}
-		if r.Type == TypeHandshake {
-			messages = append(messages, r.Content...)
-		}
-		p = p[r.Size:]
+		opener.AllowChange()
+		s.opener = opener
 	}
-	return messages, nil
+	r, err := s.opener.Open(p)
+	if err == nil && r.Size == 0 {
+		err = &UseError{Reason: "the handshake's implementation has sent part of a record"}
+	}
+	return r, err
 }
 
 // Wipe overwrites the secrets.

@@ -54,6 +54,8 @@ func (l *loop) command(c *core.Conn, cmd *C.struct_kloop_cmd) {
 		c.Abort()
 	case C.KLOOP_CMD_TLS_CLOSE:
 		c.CloseNotify()
+	case C.KLOOP_CMD_TLS_RETURN:
+		c.ReturnRecords()
 	case C.KLOOP_CMD_TLS_EMITTED:
 		l.tlsEmitted(c, hostBytes(cmd.ptr, cmd.len))
 		l.release(uint64(cmd.owner))

@@ -66,9 +66,6 @@ func (l *loop) Backlog(c *core.Conn, queued, sent int) {
 
 // Closed implements core.Handler.
 func (l *loop) Closed(c *core.Conn, err *core.OpError) {
-	if t, ok := c.RecordHandler().(*tlsRecords); ok {
-		t.shadow.Wipe()
-	}
 	event := C.struct_kloop_event{kind: C.KLOOP_EV_CLOSED, user: C.uint64_t(c.Tag)}
 	if err != nil {
 		event.res = C.int32_t(err.Err)

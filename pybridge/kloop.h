@@ -47,6 +47,7 @@ enum {
 	KLOOP_CMD_OP_CANCEL,    /* id: of a kloop_op that is taken; end it; its DONE still comes */
 	/* Of a connection whose records kloop_tls_start() has taken over: */
 	KLOOP_CMD_TLS_CLOSE,    /* close_notify, which CLOSE does not send, behind what is queued; receiving goes on, EOF tells of the peer's */
+	KLOOP_CMD_TLS_RETURN,   /* after TLS_RETURNED: from here on WRITE's bytes are records of the host's TLS */
 	KLOOP_CMD_TLS_EMITTED,  /* ptr, len, owner as WRITE's: what the host's TLS has sent after a TLS_MESSAGE */
 };
 
@@ -79,6 +80,8 @@ enum {
 	KLOOP_EV_TLS_MESSAGE,   /* user: connection with records; ptr, len: records for the host's TLS, valid as DATA's */
 	KLOOP_EV_TLS_FAILED,    /* user: connection with records; res: the alert; ptr, len: text of what has ended
 	                         * them, valid as DATA's; CLOSED follows */
+	KLOOP_EV_TLS_RETURNED,  /* user: connection with records; from here on DATA are records for the host's TLS, which
+	                         * goes on: the peer wants another handshake */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;

@@ -67,17 +67,19 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		return err
 	}
 	handler := &tlsRecords{loop: l, shadow: ktls.NewShadow(sealer, opener)}
+	shadow := handler.shadow
 	err = c.StartRecords(core.RecordOptions{
 		Sealer:      sealer,
 		Opener:      opener,
 		Client:      client,
 		Handler:     handler,
+		Shadow:      shadow,
 		Workers:     int(t.workers),
 		Threshold:   int(t.threshold),
 		SilentClose: true,
 	}, l.behind(c.Tag, hostBytes(t.behind, t.behind_len)))
 	if err != nil {
-		handler.shadow.Wipe()
+		shadow.Wipe()
 		sealer.Wipe()
 		opener.Wipe()
 		return err
@@ -119,16 +121,29 @@ func (l *loop) behind(tag uint64, p []byte) []byte {
 	return p
 }
 
-// tlsEmitted sends what the host's TLS has to say to the peer.
+// tlsEmitted sends what the host's TLS answers to the peer's messages. Its alerts are about the
+// records that were made for it.
 func (l *loop) tlsEmitted(c *core.Conn, p []byte) {
 	handler, ok := c.RecordHandler().(*tlsRecords)
 	if !ok {
 		return
 	}
-	// Not in the host's memory, which is a bytes object.
-	if messages, err := handler.shadow.Emitted(slices.Clone(p)); err == nil {
-		c.WriteMessages(messages)
+	p = slices.Clone(p) // the host's is a bytes object
+	for len(p) > 0 {
+		record, err := handler.shadow.Open(p)
+		if err != nil {
+			return
+		}
+		if record.Type == ktls.TypeHandshake {
+			c.WriteMessages(record.Content)
+		}
+		p = p[record.Size:]
 	}
+}
+
+// Returned implements core.RecordHandler.
+func (t *tlsRecords) Returned(c *core.Conn) {
+	t.loop.emit(C.struct_kloop_event{kind: C.KLOOP_EV_TLS_RETURNED, user: C.uint64_t(c.Tag)})
 }
 
 // Messages implements core.RecordHandler.

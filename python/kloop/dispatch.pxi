@@ -46,6 +46,8 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
     elif kind == KLOOP_EV_TLS_MESSAGE or kind == KLOOP_EV_TLS_FAILED:
         if (<StreamCore>target).tls is not None:
             _on_record_event((<StreamCore>target).tls, kind, <char *>event.ptr, event.len)
+    elif kind == KLOOP_EV_TLS_RETURNED:
+        (<StreamCore>target)._on_tls_returned()
     elif kind == KLOOP_EV_ACCEPTED:
         (<Listener>target)._on_accepted(event.res)
     elif kind == KLOOP_EV_ACCEPT_ERROR:

@@ -18,6 +18,8 @@ cdef bint _ATTACH_TAKES_TRANSPORT = (
     asyncio.base_events.Server._attach.__code__.co_argcount == 2)
 # What stands in StreamCore.pending for the end of the stream.
 cdef object _EOF = object()
+# And where records for the SSLObject begin (tls_handover.pxi).
+cdef object _RETURNED = object()
 
 
 cdef class TLSProtocol
@@ -275,6 +277,13 @@ cdef class StreamCore:
             self._close()
         return 0
 
+    cdef int _on_tls_returned(self) except -1:
+        if self.closing or self.tls is None:
+            return 0
+        if self.paused or self.pending is not None:
+            return self._keep(_RETURNED)
+        return _take_records_back(self.tls)
+
     cdef int _schedule_pending(self) except -1:
         # Not in this connection's context, which each delivery enters for itself.
         self.handle = _new_handle(self.loop, self._deliver_pending, (), None)
@@ -293,6 +302,8 @@ cdef class StreamCore:
             try:
                 if item is _EOF:
                     self._on_eof()
+                elif item is _RETURNED:
+                    self._on_tls_returned()
                 elif isinstance(item, OSError):
                     self._fatal_error(item, f'Fatal read error on {self.kind} transport')
                 elif self.buffered:

@@ -4,7 +4,8 @@
 # The core is shown all bytes of the handshake and the lines that it wrote to the key log. If it
 # refuses, tls_data.pxi goes on with the SSLObject, as asyncio does. If not, the transport below takes and gives
 # plaintext, and the SSLObject is kept for what it knows: of what the peer sends, the core shows it
-# messages that are not data (session tickets, alerts), in records made for it.
+# messages that are not data (session tickets, alerts), in records made for it. If the peer of a TLS 1.2 connection
+# asks for another handshake, all is the SSLObject's again.
 
 cdef enum:
     HANDSHAKE_MAX = 512 * 1024      # bytes of one direction
@@ -305,3 +306,19 @@ cdef int _records_ended(TLSProtocol t) except -1:
         t._call_eof_received()
         return t._on_shutdown_complete(None)
     return 0
+
+
+cdef int _take_records_back(TLSProtocol t) except -1:
+    """The peer wants another handshake, which is the SSLObject's to make: it goes on with all that follows."""
+    cdef StreamCore s = t.stream
+    if s is None or t.state != TLS_WRAPPED:     # what comes now is dropped anyway
+        return 0
+    t.offloaded = False
+    t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', 'the peer has asked for another handshake')
+    t._loop._command(KLOOP_CMD_TLS_RETURN, s.id)
+    memset(&t.records, 0, sizeof(t.records))
+    t.framed = t.stock
+    t.ssl_reading_paused = s.paused
+    t.ssl_writing_paused = s.protocol_paused
+    _set_limits(s, None, None)
+    return _control_app_writing(t)
