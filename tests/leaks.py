@@ -108,7 +108,7 @@ class Snapshot:
         opened = without_key_log(opened, after)
         found = [f"fd {fd} is still open: {target}" for fd, target in sorted(opened.items())]
         found += [f"fd {fd} was closed, and was not the test's: {target}"
-                  for fd, target in sorted(self.fds.items()) if fd not in after]
+                  for fd, target in sorted(self.fds.items()) if fd not in after and target != KEY_LOG]
         return found
 
     def _threads(self) -> list[str]:

@@ -90,6 +90,7 @@ cdef class TLSProtocol:
     cdef object deliver                         # the application protocol's data_received
     cdef object get_buffer
     cdef object buffer_updated
+    cdef object failure                         # met behind data that is still to be delivered
     cdef object server_hostname
     cdef object handshake_timeout               # seconds
     cdef object shutdown_timeout
@@ -434,6 +435,8 @@ cdef class TLSProtocol:
         self._do_read()
         if self.state != TLS_FLUSHING:
             return 0
+        if not self.app_closed and self._app_reading_paused and self.framed and _has_record(self):
+            return 0                    # the stream has ended behind what the application will still take
         _flush(self)
         if self.state != TLS_FLUSHING:
             return 0
@@ -514,6 +517,8 @@ cdef class TLSProtocol:
             if self._app_reading_paused or self.ssl_reading_paused:
                 _control_reading_below(self)
         except Exception as exc:
+            if self.stock and isinstance(exc, ssl.SSLError):
+                self._send_alert()
             self._fatal_error(exc, 'Fatal error on SSL protocol')
         finally:
             self.reading = False

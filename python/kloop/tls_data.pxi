@@ -9,7 +9,7 @@
 
 cdef bint _has_record(TLSProtocol t) except -1:
     """Whether a read will find something. Exact but for records without application data."""
-    if not t.framed:
+    if not t.framed or t.failure is not None:
         return True
     if t.records.complete > 1 and <Py_ssize_t>t._incoming.pending <= <Py_ssize_t>t.records.have:
         t.records.complete = 0
@@ -38,7 +38,7 @@ cdef object _decrypt(TLSProtocol t):
     cdef Py_ssize_t size
     if not t.stock:
         return _decrypt_by_stranger(t)
-    if t.framed and t.tls13 and t.records.complete == 1 and not t.leftover:
+    if t.framed and t.tls13 and t.records.complete == 1 and not t.leftover and t.failure is None:
         size = <Py_ssize_t>t.records.last - RECORD_HEADER - RECORD_13_EXTRA
         if size > 0:
             # One record of known size: OpenSSL decrypts it into a bytes object that fits.
@@ -57,6 +57,9 @@ cdef object _decrypt(TLSProtocol t):
 cdef Py_ssize_t _decrypt_into(TLSProtocol t, char *to, Py_ssize_t room) except -1:
     """Decrypts records into a buffer until it is full; answers the bytes. Only for stock SSLObjects."""
     cdef Py_ssize_t size = 0, n
+    if t.failure is not None:
+        failure, t.failure = t.failure, None
+        raise failure
     while size < room:
         t.more = _has_record(t)
         if not t.more:
@@ -66,6 +69,11 @@ cdef Py_ssize_t _decrypt_into(TLSProtocol t, char *to, Py_ssize_t room) except -
         except _SSL_AGAIN:
             t.records.complete = 0
             t.leftover = t.more = False
+            break
+        except Exception as exc:
+            if size == 0:
+                raise
+            t.failure = exc     # behind the data that came before it
             break
         if n == 0:
             t.ended = True

@@ -1,0 +1,76 @@
+"""A TLS peer over a blocking socket that can see and spoil what passes on the wire."""
+
+import socket
+import ssl
+
+from driving import LIMIT_S
+from peers import READ_SIZE
+
+
+class WirePeer:
+    """The standard library's TLS, with its ciphertext in the hands of the test."""
+
+    def __init__(self, sock, context, server_side=False):
+        self.sock = sock
+        sock.settimeout(LIMIT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(
+            self.incoming, self.outgoing, server_side=server_side,
+            server_hostname=None if server_side else "localhost")
+
+    def send(self, ciphertext, step=None):
+        """Sends bytes as they are, or in pieces of `step` bytes."""
+        for at in range(0, len(ciphertext), step or max(1, len(ciphertext))):
+            self.sock.sendall(ciphertext[at:at + (step or len(ciphertext))])
+
+    def receive(self):
+        """Takes more of the stream; answers the bytes, none at its end."""
+        data = self.sock.recv(READ_SIZE)
+        self.incoming.write(data)
+        return data
+
+    def handshake(self, step=None, behind=b""):
+        """Makes the handshake. `behind` is data that goes out together with its last flight."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.send(self.outgoing.read(), step)
+                assert self.receive(), "the stream ended within the handshake"
+            else:
+                break
+        if behind:
+            self.tls.write(behind)
+        self.send(self.outgoing.read(), step)
+        return self
+
+    def seal(self, data):
+        """The records of data."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def read(self, size):
+        """Data, of `size` bytes, or fewer if the stream ends before."""
+        parts = []
+        while size:
+            try:
+                data = self.tls.read(size)
+            except ssl.SSLWantReadError:
+                if not self.receive():
+                    break
+                continue
+            if not data:
+                break
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
+
+    def end(self):
+        """Ends the stream below TLS, and waits for the other end of it."""
+        self.sock.shutdown(socket.SHUT_WR)
+        while self.sock.recv(READ_SIZE):
+            pass
+
+    def close(self):
+        self.sock.close()
