@@ -17,7 +17,7 @@ from cpython.number cimport PyNumber_AsSsize_t
 from libc.errno cimport EAGAIN, EINTR, errno as c_errno
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
 

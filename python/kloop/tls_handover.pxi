@@ -88,23 +88,45 @@ cdef class Handover:
         return 0
 
     cdef int _take_lines(self, int fd, int64_t before) except -1:
-        cdef Py_ssize_t size = lseek(fd, 0, SEEK_END) - before
-        cdef char *grown
-        if size <= 0:
+        """Keeps the whole lines behind `before`. Others' may be half written, at either end."""
+        cdef int64_t start = before - 1 if before else 0
+        cdef Py_ssize_t size = lseek(fd, 0, SEEK_END) - start
+        cdef char *lines
+        cdef char *end
+        if size <= before - start:
             return 0
-        grown = <char *>PyMem_RawMalloc(self.log_size + size)
-        if grown is NULL:
+        lines = <char *>PyMem_RawMalloc(self.log_size + size)
+        if lines is NULL:
             raise MemoryError()
-        memcpy(grown, self.log, self.log_size)
-        size = pread(fd, grown + self.log_size, size, before)
+        if self.log_size:
+            memcpy(lines, self.log, self.log_size)
+        end = lines + self.log_size
+        size = pread(fd, end, size, start)
         if size < 0:
-            PyMem_RawFree(grown)
+            PyMem_RawFree(lines)
             return self._refuse('the key log could not be read')
-        size += self.log_size
+        size = _whole_lines(end, size, before > 0) + self.log_size
         self._wipe()
-        self.log = grown
+        self.log = lines
         self.log_size = size
         return 0
+
+
+cdef Py_ssize_t _whole_lines(char *text, Py_ssize_t size, bint skip) noexcept:
+    """Moves the whole lines of text to its beginning, without the first one if `skip`; answers their bytes."""
+    cdef Py_ssize_t begin = 0, end = size
+    if skip:
+        while begin < size and text[begin] != b'\n':
+            begin += 1
+        begin += 1
+    while end > begin and text[end - 1] != b'\n':
+        end -= 1
+    if begin >= end:
+        explicit_bzero(text, size)
+        return 0
+    memmove(text, text + begin, end - begin)
+    explicit_bzero(text + (end - begin), size - (end - begin))
+    return end - begin
 
 
 cdef int _prepare_handover(TLSProtocol t) except -1:

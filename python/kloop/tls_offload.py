@@ -7,6 +7,7 @@ here, one for each process: see docs/tls.md.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -75,12 +76,17 @@ class KeyLog:
         self._armed: dict[int, weakref.ref[Any]] = {}
         self._watching: weakref.WeakSet[Any] = weakref.WeakSet()
         self.windows = 0  # handshake steps under way
+        self._lock = threading.Lock()  # a second thread must not see a context half armed
 
     def arm(self, context: Any) -> str:
         """Has a context's handshakes write here; answers why that can't be, or ''.
 
         It stays so: CPython frees the old file of a context without the lock that writers hold.
         """
+        with self._lock:
+            return self._arm(context)
+
+    def _arm(self, context: Any) -> str:
         known = self._armed.get(id(context))
         if known is not None and known() is context:
             return '' if context.keylog_filename == self.path else 'keylog_filename was changed'
