@@ -5,6 +5,13 @@
 # Once the kernel refused some, the stream is `backlogged`: `backlog` counts what the core
 # has queued and what is on its way there, and SENT events count it down to 0.
 
+cdef enum:
+    # From so many bytes on the GIL is given up while they are sealed (16 µs); and while another thread
+    # competes for it, which then keeps it for 5 ms.
+    SEAL_ALONE = 64 * 1024
+    SEAL_CONTENDED = 1024 * 1024
+
+
 cdef inline uint64_t _unsent_of(StreamCore s) noexcept:
     return s.unsent if s.unsent_turn == s.loop.turn else 0
 
@@ -58,9 +65,19 @@ cdef inline int _after_queueing(StreamCore s, Py_ssize_t size) except -1:
 
 cdef int _send_now(StreamCore s) except -1:
     """Offers what is queued to the kernel at once."""
+    cdef LoopCore loop = s.loop
+    cdef PyThreadState *state
+    cdef uint64_t much = SEAL_CONTENDED if loop.contended else SEAL_ALONE
     cdef int64_t left
-    s.loop._check_core()
-    left = kloop_lib.send_now(s.loop.k, s.id)
+    loop._check_core()
+    if s.tls is not None and s.tls.offloaded and s.unsent >= much:
+        loop.in_core = True
+        state = PyEval_SaveThread()
+        left = kloop_lib.send_now(loop.k, s.id)
+        loop._take_gil(state)
+        loop.in_core = False
+    else:
+        left = kloop_lib.send_now(loop.k, s.id)
     _release_owners(s.loop.k)
     s.unsent = 0
     if left < 0:
