@@ -183,6 +183,7 @@ def test(steps, python, folder):
         os.environ["KLOOP_DRIVER"] = driver
         test_python(steps, python, folder, driver)
     del os.environ["KLOOP_DRIVER"]
+    test_tls_of_python(steps, python, folder)
     for version in os.environ.get(OTHER_PYTHONS, "").split():
         other = folder / f"cpython-{version}.json"
         steps.run(f"CPython {version}'s test_asyncio",
@@ -200,6 +201,19 @@ def test_python(steps, python, folder, driver):
               lambda: cpython_counts(cpython) if cpython.exists() else Counter())
     steps.run(f"uvloop's tests, {driver}", [python, "tests/compat/run.py", "uvloop", "--json", str(compat)],
               lambda: compat_counts(compat) if compat.exists() else Counter())
+
+
+def test_tls_of_python(steps, python, folder):
+    """TLS with records that are Python's: everywhere else they are handed over."""
+    os.environ["KLOOP_TLS"] = "off"
+    junit, cpython = folder / "tls.xml", folder / "tls.json"
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_tls*.py"))
+    steps.run("pytest, TLS not handed over", [python, "-m", "pytest", f"--junitxml={junit}", *files],
+              lambda: junit_counts(junit) if junit.exists() else Counter())
+    steps.run("CPython's TLS tests, not handed over",
+              [python, "tests/cpython/run.py", "test_ssl", "test_sslproto", "--json", str(cpython)],
+              lambda: cpython_counts(cpython) if cpython.exists() else Counter())
+    del os.environ["KLOOP_TLS"]
 
 
 def main(argv):

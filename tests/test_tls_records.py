@@ -285,11 +285,11 @@ def test_a_loop_that_stops_between(kloop, certificate, version):
         server = run(loop, loop.create_server(Echo, "127.0.0.1", 0, ssl=only(certificate.server(), version)))
         transport, protocol = run(loop, loop.create_connection(
             Recorder, *server.sockets[0].getsockname(), ssl=certificate.client(), server_hostname="localhost"))
-        for round in range(4):
+        for end in range(len(data), 5 * len(data), len(data)):
             transport.write(data)
             loop.call_soon(loop.stop)
             loop.run_forever()
-            asyncio.run(in_thread(lambda end=len(data) * (round + 1): run(loop, protocol.received(end))))
+            asyncio.run(in_thread(lambda end=end: run(loop, protocol.received(end))))
         assert protocol.data == 4 * data
         transport.close()
         run(loop, protocol.called("connection_lost"))

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from .tls_offload import TLSOptions
+
 class Handle:
     _cancelled: bool
     def cancel(self) -> None: ...

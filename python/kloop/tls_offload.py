@@ -88,9 +88,10 @@ class KeyLog:
 
     def _arm(self, context: Any) -> str:
         known = self._armed.get(id(context))
+        now = context.keylog_filename
         if known is not None and known() is context:
-            return '' if context.keylog_filename == self.path else 'keylog_filename was changed'
-        if context.keylog_filename is not None:
+            return '' if now == self.path else 'keylog_filename was changed'
+        if now is not None:
             return 'the context has a keylog_filename: its secrets are for that file'
         if self.fd < 0:
             try:
@@ -173,7 +174,8 @@ def wrap(context: Any, incoming: Any, outgoing: Any, server_side: bool, server_h
     reason = _refusal(context, server_side)
     if not reason and server_side and context.sni_callback is not None:
         if context.sslobject_class is ssl.SSLObject:
-            return ArmedSSLObject._create(incoming, outgoing, server_side=True, context=context), ''
+            make: Any = ArmedSSLObject
+            return make._create(incoming, outgoing, server_side=True, context=context), ''
         reason = 'a callback for server names, and a sslobject_class of its own'
     return context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname), reason
 
