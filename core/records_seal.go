@@ -128,7 +128,11 @@ func (c *Conn) sealControl(typ ktls.ContentType, content []byte) {
 	}
 }
 
+// sealAlert queues an alert, unless alerts are the handshake's implementation's again.
 func (c *Conn) sealAlert(a ktls.Alert) {
+	if c.records.out != passData {
+		return
+	}
 	content := a.Content()
 	c.sealControl(ktls.TypeAlert, content[:])
 }
