@@ -360,6 +360,8 @@ cdef class TLSProtocol:
             if self.handover is not None:
                 _send_control(self)
                 _finish_handover(self)
+            else:
+                self._loop.tls_refused += 1
             return self._start_application()
         self.handover = None
         self._send_alert()

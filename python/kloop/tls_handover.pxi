@@ -24,6 +24,21 @@ cdef dict _OFFLOADS = {'auto': KLOOP_TLS_AUTO, 'kernel': KLOOP_TLS_KERNEL, 'go':
 cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 
 
+# Handshakes, of all threads, that are in a step: what they write to the key log is still to be read.
+cdef int _windows = 0
+
+
+def empty_key_log(int fd):
+    """Removes all lines, unless a handshake is to read them; answers how many bytes there were.
+
+    The GIL is kept, so that no handshake begins a step in the middle.
+    """
+    cdef int64_t size = lseek(fd, 0, SEEK_END)
+    if size > 0 and _windows == 0:
+        ftruncate(fd, 0)
+    return size
+
+
 @cython.final
 cdef class Handover:
     """What is collected of a handshake: what was sent, what the SSLObject was given, and secrets."""
@@ -67,24 +82,22 @@ cdef class Handover:
 
     cdef int _step(self, object sslobj) except -1:
         """One do_handshake(), and the lines that it wrote to the key log."""
+        global _windows
         cdef int fd = keylog.fd
         cdef int64_t before
+        if not self.refused and lseek(fd, 0, SEEK_END) > KEYLOG_MAX:
+            self._refuse('the key log is full')     # of too many handshakes at once; it is emptied behind them
         if self.refused:
             sslobj.do_handshake()
             return 0
+        _windows += 1
         before = lseek(fd, 0, SEEK_END)
-        if before > KEYLOG_MAX:     # too many handshakes at once; when they are over it is emptied
-            self._refuse('the key log is full')
-            sslobj.do_handshake()
-            return 0
-        keylog.windows += 1
         try:
             sslobj.do_handshake()
         finally:
-            keylog.windows -= 1
+            _windows -= 1
             self._take_lines(fd, before)
-            if keylog.windows == 0:
-                ftruncate(fd, 0)
+            empty_key_log(fd)
         return 0
 
     cdef int _take_lines(self, int fd, int64_t before) except -1:
@@ -179,10 +192,14 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     cdef LoopCore loop = t._loop
     cdef kloop_tls request
     cdef int result
-    unread = t._incoming.read()
     sent = b''.join(h.sent)
     received = b''.join(h.received)
-    behind = unread + _behind(t, s, False)
+    unread = t._incoming.read()
+    try:
+        behind = unread + _behind(t, s, False)
+    except BaseException:
+        t.incoming_write(unread)
+        raise
     memset(&request, 0, sizeof(request))
     request.client = not t.server_side
     request.offload = loop.tls_offload

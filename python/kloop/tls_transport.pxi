@@ -126,12 +126,20 @@ def tls_is_reading(self):
 
 def tls_pause_reading(self):
     """Stops delivery; what had arrived is delivered after resume_reading()."""
-    _tls_of(self)._pause_reading()
+    cdef TLSProtocol t = _tls_of(self)
+    if t.offloaded and _tls_must_defer(t):
+        _tls_defer(t, tls_pause_reading, (self,))
+        return
+    t._pause_reading()
 
 
 def tls_resume_reading(self):
     """Starts delivery again."""
-    _tls_of(self)._resume_reading()
+    cdef TLSProtocol t = _tls_of(self)
+    if t.offloaded and _tls_must_defer(t):
+        _tls_defer(t, tls_resume_reading, (self,))
+        return
+    t._resume_reading()
 
 
 def tls_set_protocol(self, protocol):
