@@ -55,7 +55,7 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
-func suiteOf(t *testing.T, id uint16) *Suite {
+func suiteOf(t testing.TB, id uint16) *Suite {
 	t.Helper()
 	for _, v := range []Version{TLS12, TLS13} {
 		if s, err := SuiteOf(id, v); err == nil {
@@ -69,7 +69,7 @@ func suiteOf(t *testing.T, id uint16) *Suite {
 // split finds where the handshake's records end: with TLS 1.2 behind the one
 // that follows ChangeCipherSpec, with TLS 1.3 where Finished is found by the
 // handshake's key, which shows that this key is right too.
-func (c *capture) split(t *testing.T, s *Suite, stream []byte, l Label) (handshake, rest []byte) {
+func (c *capture) split(t testing.TB, s *Suite, stream []byte, l Label) (handshake, rest []byte) {
 	t.Helper()
 	var opener *Opener
 	if s.Version == TLS13 {
@@ -111,7 +111,7 @@ func hasFinished(messages []byte) bool {
 
 // tickets answers how many bytes at the beginning are tickets: s_server -rev
 // sends two before anything else.
-func (c *capture) tickets(t *testing.T, s *Suite, stream []byte) (n int) {
+func (c *capture) tickets(t testing.TB, s *Suite, stream []byte) (n int) {
 	t.Helper()
 	traffic, err := NewTraffic13(s, c.secrets(t).Get(LabelServerTraffic))
 	check(t, err)
@@ -128,7 +128,7 @@ func (c *capture) tickets(t *testing.T, s *Suite, stream []byte) (n int) {
 	return n
 }
 
-func (c *capture) secrets(t *testing.T) *Secrets {
+func (c *capture) secrets(t testing.TB) *Secrets {
 	t.Helper()
 	s := &Secrets{}
 	check(t, s.ParseKeyLog([]byte(c.KeyLog), nil))

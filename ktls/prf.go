@@ -2,8 +2,8 @@ package ktls
 
 import (
 	"crypto"
-	"crypto/hkdf"
 	"crypto/hmac"
+	"hash"
 )
 
 // prf12 fills out with the PRF of TLS 1.2, RFC 5246 section 5.
@@ -32,20 +32,31 @@ func prf12(h crypto.Hash, out, secret []byte, label string, seed ...[]byte) {
 	mac.Reset()
 }
 
-// hkdfExpandLabel is HKDF-Expand-Label of RFC 8446 section 7.1 with an empty
-// context, the only one that traffic keys need. It fills out.
-func hkdfExpandLabel(h crypto.Hash, out, secret []byte, label string) error {
-	const prefix = "tls13 "
-	info := make([]byte, 0, 3+len(prefix)+len(label)+1)
-	info = append(info, byte(len(out)>>8), byte(len(out)), byte(len(prefix)+len(label)))
-	info = append(info, prefix...)
-	info = append(info, label...)
-	info = append(info, 0)
-	b, err := hkdf.Expand(h.New, secret, string(info), len(out))
-	if err != nil {
-		return err
-	}
-	copy(out, b)
-	clear(b)
-	return nil
+// expander is HKDF-Expand-Label of RFC 8446 section 7.1 with one secret, an empty context, and no
+// more output than the hash has, which is all that traffic keys need.
+type expander struct {
+	mac  hash.Hash
+	info [maxLabelInfo]byte
+	sum  [maxSecretSize]byte
+}
+
+const (
+	labelPrefix  = "tls13 "
+	maxLabel     = len("traffic upd")
+	maxLabelInfo = 2 + 1 + len(labelPrefix) + maxLabel + 1 + 1
+)
+
+func newExpander(h crypto.Hash, secret []byte) *expander {
+	return &expander{mac: hmac.New(h.New, secret)}
+}
+
+// label fills out.
+func (e *expander) label(out []byte, label string) {
+	info := append(e.info[:0], byte(len(out)>>8), byte(len(out)), byte(len(labelPrefix)+len(label)))
+	info = append(append(info, labelPrefix...), label...)
+	info = append(info, 0, 1) // no context; the first block of output, RFC 5869 section 2.3
+	e.mac.Reset()
+	e.mac.Write(info)
+	copy(out, e.mac.Sum(e.sum[:0]))
+	clear(e.sum[:])
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -259,5 +260,46 @@ func TestHellosAreChecked(t *testing.T) {
 	}
 	if _, _, ok := w.Hellos(); ok {
 		t.Error("hellos of nothing")
+	}
+}
+
+// BenchmarkTakeOver is what the hand-over of one connection costs: bytes, key log, keys.
+func BenchmarkTakeOver(b *testing.B) {
+	text, err := os.ReadFile(captureFile)
+	check(b, err)
+	var captures []capture
+	check(b, json.Unmarshal(text, &captures))
+	for _, id := range []uint16{0x1301, 0x1302, 0xC02F} {
+		for _, c := range captures {
+			if c.Suite != id {
+				continue
+			}
+			s := suiteOf(b, id)
+			handC, _ := c.split(b, s, c.FromC, LabelClientHandshake)
+			handS, restS := c.split(b, s, c.FromS, LabelServerHandshake)
+			if s.Version == TLS13 {
+				handS = append(slices.Clone(handS), restS[:c.tickets(b, s, restS)]...)
+			}
+			for _, client := range []bool{true, false} {
+				b.Run(fmt.Sprintf("%s/client=%v", s.Name, client), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						w := NewWatch(client)
+						if client {
+							w.Received(handS)
+							w.Sent(handC)
+						} else {
+							w.Sent(handS)
+							w.Received(handC)
+						}
+						var secrets Secrets
+						check(b, secrets.ParseKeyLog([]byte(c.KeyLog), w.ClientRandom()))
+						sealer, opener, err := TakeOver(w, &secrets)
+						check(b, err)
+						NewShadow(sealer, opener)
+					}
+				})
+			}
+		}
 	}
 }

@@ -41,15 +41,14 @@ func NewTraffic13(s *Suite, secret []byte) (*Traffic, error) {
 	}
 	t := &Traffic{suite: s}
 	copy(t.secret[:], secret)
-	return t, t.derive13()
+	t.derive13()
+	return t, nil
 }
 
-func (t *Traffic) derive13() error {
-	secret := t.secret[:t.suite.Hash.Size()]
-	if err := hkdfExpandLabel(t.suite.Hash, t.key[:t.suite.Cipher.KeySize()], secret, "key"); err != nil {
-		return err
-	}
-	return hkdfExpandLabel(t.suite.Hash, t.iv[:], secret, "iv")
+func (t *Traffic) derive13() {
+	e := newExpander(t.suite.Hash, t.secret[:t.suite.Hash.Size()])
+	e.label(t.key[:t.suite.Cipher.KeySize()], "key")
+	e.label(t.iv[:], "iv")
 }
 
 // update goes on to the next generation of secret, key and IV, RFC 8446
@@ -59,13 +58,9 @@ func (t *Traffic) update() error {
 		return &UseError{Reason: "TLS 1.2 has no key update"}
 	}
 	secret := t.secret[:t.suite.Hash.Size()]
-	var next [maxSecretSize]byte
-	defer clear(next[:])
-	if err := hkdfExpandLabel(t.suite.Hash, next[:len(secret)], secret, "traffic upd"); err != nil {
-		return err
-	}
-	copy(secret, next[:])
-	return t.derive13()
+	newExpander(t.suite.Hash, secret).label(secret, "traffic upd")
+	t.derive13()
+	return nil
 }
 
 // NewTraffic12 derives both directions from a TLS 1.2 master secret, RFC 5246
