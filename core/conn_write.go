@@ -8,8 +8,7 @@ func (c *Conn) Write(p []byte) {
 	if !c.takesWrites() {
 		return
 	}
-	if c.records != nil {
-		c.sealData(p)
+	if c.records != nil && c.seal(p) {
 		return
 	}
 	for len(p) > 0 {
@@ -45,8 +44,7 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 		c.engine.letGo(owner)
 		return
 	}
-	if c.records != nil {
-		c.sealData(p)
+	if c.records != nil && c.seal(p) {
 		c.engine.letGo(owner)
 		return
 	}
@@ -87,7 +85,7 @@ func (c *Conn) flushSend() {
 }
 
 func (c *Conn) startSend() {
-	if c.kind.byWriting() {
+	if c.sendsByCall() {
 		c.startWrite()
 		return
 	}
@@ -163,6 +161,7 @@ func (c *Conn) sendNext() {
 		c.engine.markDirty(c)
 		return
 	}
+	c.moveSend()
 	c.finish()
 }
 
@@ -229,7 +228,7 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	}
 	c.sealPending()
 	if c.sending == sendIdle {
-		if _, errno := c.offer(); errno != 0 && !transient(errno) {
+		if _, errno := c.offer(); errno != 0 && !transient(errno) && !c.isOpenError(errno) {
 			c.fail("write", errno)
 			return 0, errno
 		}
@@ -237,6 +236,8 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	c.backlog = c.queue.bytes > 0
 	if c.backlog {
 		c.engine.markDirty(c)
+	} else {
+		c.moveSend()
 	}
 	return c.queue.bytes, 0
 }

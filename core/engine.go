@@ -57,6 +57,7 @@ type Engine struct {
 	slabs  []*buffer
 
 	slab    *buffer // where records are sealed into
+	opened  *buffer // where the kernel opens records into
 	sealing *Conn   // whose record at the slab's end is not sealed yet
 	early   []*Conn // that have received records before these were started
 

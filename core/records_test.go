@@ -293,10 +293,12 @@ func TestRecordsRefused(t *testing.T) {
 type recordListener struct {
 	messages []byte
 	err      error
+	moved    []RecordsOffload
 }
 
-func (l *recordListener) Messages(_ *Conn, m []byte)       { l.messages = append(l.messages, m...) }
-func (l *recordListener) RecordsFailed(_ *Conn, err error) { l.err = err }
+func (l *recordListener) Messages(_ *Conn, m []byte)             { l.messages = append(l.messages, m...) }
+func (l *recordListener) RecordsFailed(_ *Conn, err error)       { l.err = err }
+func (l *recordListener) RecordsMoved(_ *Conn, o RecordsOffload) { l.moved = append(l.moved, o) }
 
 // TestRecordsMessages: tickets are passed on, and renegotiation is declined.
 func TestRecordsMessages(t *testing.T) {
