@@ -70,7 +70,7 @@ type Conn struct {
 	kind         PipeKind
 	receiveToken Token // of the receive that is armed
 	pollFirst    bool  // each read follows a poll
-	readable     bool  // the poll has answered, the read is next
+	readable     bool  // the poll has answered, or need not: the read is next
 	begun        bool  // bytes have come
 
 	backlog  bool // the kernel has refused bytes, and the queue was not empty since

@@ -9,6 +9,8 @@ func (c *Conn) flushReceive() {
 		return
 	}
 	switch {
+	case want && c.receive == receiveIdle && c.readable && c.readsRecords():
+		c.readRecords()
 	case want && c.receive == receiveIdle:
 		op := c.receiveOp()
 		c.receive, c.receiveToken, c.readable = receiveArmed, op.Token, false

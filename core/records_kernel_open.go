@@ -16,17 +16,23 @@ const recordReads = 4
 // receives: the kernel opens its records, or will behind one that is read to its exact end.
 func (c *Conn) readsRecords() bool { return c.records != nil && c.records.rx != sideGo }
 
-// readRecords reads what there is, up to a bound; the next poll tells of the rest.
+// readRecords reads what there is, up to a bound. Unless nothing is left the next flush goes
+// on, without a poll: a KeyUpdate that the kernel has opened behind data is there to be
+// received, but poll(2) says nothing of it.
 func (c *Conn) readRecords() {
+	c.readable = true
 	for range recordReads {
-		if !c.wantRead || c.readEOF || !c.opens() || !c.readRecord() {
+		if !c.wantRead || c.readEOF || !c.opens() {
+			break
+		}
+		if c.readable = c.readRecord(); !c.readable {
 			break
 		}
 	}
 	c.engine.markDirty(c)
 }
 
-// readRecord makes one call, and answers whether there may be more.
+// readRecord makes one call, and answers whether there may be more that poll(2) will not tell.
 func (c *Conn) readRecord() (more bool) {
 	switch r := c.records; {
 	case r.rx == sideKernel:
@@ -97,7 +103,7 @@ func (c *Conn) readOpened() (more bool) {
 	case action != 0:
 		c.act(action)
 	}
-	return typ != ktls.TypeData || n == len(room)
+	return typ != ktls.TypeData || n == len(room) || r.Opener.Suite().Version == ktls.TLS13
 }
 
 // askForKey asks the peer for a new key of its own, if one is due.
