@@ -48,6 +48,9 @@ func (c *Conn) RecordsOffload() RecordsOffload {
 	switch {
 	case r.refusal != nil:
 		o.Reason = r.refusal.Error()
+		if why := (*ktls.UnsupportedError)(nil); errors.As(r.refusal, &why) {
+			o.Reason = why.Reason
+		}
 	case r.tx == sideMoving:
 		o.Reason = "the kernel seals as soon as it has taken what is queued"
 	case r.rx == sideMoving:

@@ -24,7 +24,12 @@ class SSLTransport(sslproto._SSLProtocolTransport):
     __slots__ = ('_ssl_protocol',)
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    @property
+    def _sendfile_compatible(self) -> Any:
+        """sendfile(2) is for sockets whose records the kernel makes."""
+        native = _core.tls_sealed_by_kernel(self) is not None
+        return constants._SendfileMode.TRY_NATIVE if native else constants._SendfileMode.FALLBACK
 
     def __init__(self, *args: Any) -> None:
         raise TypeError('a SSLTransport is made by the loop')
@@ -99,6 +104,22 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
         waiter = None       # its exception's traceback holds this frame: a cycle
         raise
     return tls._app_transport       # None, as on asyncio, if the transport was closed before the handshake began
+
+
+async def sendfile(loop: Any, transport: SSLTransport, sock: Any, file: Any, offset: int, count: int | None) -> int:
+    """Sends a part of a file by sendfile(2), on a socket whose records the kernel makes; answers the bytes sent."""
+    sent = 0
+    while True:
+        size = _SENDFILE_PIECE if count is None else min(_SENDFILE_PIECE, count - sent)
+        piece = await loop.sock_sendfile(sock, file, offset + sent, size, fallback=False)
+        _core.tls_count_sent(transport, piece)
+        sent += piece
+        if piece < size or sent == count:
+            return sent
+
+
+# Bytes between two looks at whether the records' key has to be changed: a small part of what it may protect.
+_SENDFILE_PIECE = 1 << 32
 
 
 def _read_ahead(protocol: Any) -> bytes:
