@@ -10,7 +10,7 @@ func (c *Conn) flushReceive() {
 	}
 	switch {
 	case want && c.receive == receiveIdle && c.readable && c.readsRecords():
-		c.readRecords()
+		c.engine.queueRead(c)
 	case want && c.receive == receiveIdle:
 		op := c.receiveOp()
 		c.receive, c.receiveToken, c.readable = receiveArmed, op.Token, false

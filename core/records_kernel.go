@@ -137,7 +137,7 @@ func (c *Conn) receivesPastKernel() bool {
 // way to the records.
 func (c *Conn) moveReceive() bool {
 	r := c.records
-	if r.early != nil || c.engine.ready.len() > 0 {
+	if r.early != nil || c.engine.ready.holds(makeToken(OpReceive, c.id)) {
 		c.engine.markDirty(c)
 		return false
 	}

@@ -16,7 +16,30 @@ const recordReads = 4
 // receives: the kernel opens its records, or will behind one that is read to its exact end.
 func (c *Conn) readsRecords() bool { return c.records != nil && c.records.rx != sideGo }
 
-// readRecords reads what there is, up to a bound. Unless nothing is left the next flush goes
+// queueRead has the next Reap read: handlers are given data there only, as a flush makes
+// what they were given before invalid.
+func (e *Engine) queueRead(c *Conn) {
+	if !c.reads {
+		c.reads = true
+		e.reading = append(e.reading, c)
+	}
+}
+
+// readQueued reads what queueRead was asked for. Handlers may ask for more, of the next Reap.
+func (e *Engine) readQueued() {
+	count := len(e.reading)
+	for i := range count {
+		c := e.reading[i]
+		e.reading[i], c.reads = nil, false
+		c.readRecords()
+		if c.refused != nil {
+			c.abort(c.refused)
+		}
+	}
+	e.reading = e.reading[:copy(e.reading, e.reading[count:])]
+}
+
+// readRecords reads what there is, up to a bound. Unless nothing is left the next Reap goes
 // on, without a poll: a KeyUpdate that the kernel has opened behind data is there to be
 // received, but poll(2) says nothing of it.
 func (c *Conn) readRecords() {

@@ -116,8 +116,11 @@ func (c *Conn) sealFailed(errno syscall.Errno) {
 			return
 		}
 	}
-	c.readRecords()
-	if c.closing != closeAborting {
+	if c.closing != closeOpen {
 		c.fail("write", errno)
+		return
 	}
+	c.refused = &OpError{Op: "write", Err: errno}
+	c.dropQueue()
+	c.engine.queueRead(c)
 }

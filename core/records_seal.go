@@ -142,7 +142,10 @@ func (c *Conn) WriteMessages(messages []byte) {
 // the next key.
 func (c *Conn) updateKey(request bool) {
 	r := c.records
-	if r.closed || r.updating && !request {
+	switch {
+	case r.closed, c.closing == closeAborting, c.refused != nil:
+		return
+	case r.updating && !request:
 		return // one that is queued answers every request so far, RFC 8446 section 4.6.3
 	}
 	message := ktls.KeyUpdateMessage(request)
