@@ -99,7 +99,7 @@ func (c *Conn) receiveReady(done *Completion) {
 		c.finish()
 	case done.Res < 0:
 		c.receiveFailed(done)
-	case c.readsRecords():
+	case c.kind == notPipe:
 		c.readRecords()
 	case c.kind.byReading():
 		c.readable = true

@@ -64,6 +64,16 @@ func TestKernelRecordsUpdateKeys(t *testing.T) {
 		if typ, content := p.read(); typ != ktls.TypeHandshake || !bytes.Equal(content, message[:]) {
 			t.Errorf("type %d, % x", typ, content)
 		}
+		if err := p.opener.NextKey(); err != nil {
+			t.Fatal(err)
+		}
+		c.CountSealed(0, 1<<23)
+		w.until("it is sent", func() bool { return c.Queued() == 0 && o.Sealer.Seq() == 0 })
+		c.Write([]byte("last"))
+		w.until("it is sent", func() bool { return c.Queued() == 0 })
+		if got := p.readData(4); string(got) != "last" {
+			t.Errorf("%q", got)
+		}
 	})
 }
 

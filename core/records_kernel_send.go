@@ -56,7 +56,7 @@ func (c *Conn) offerRecords() (taken int, errno syscall.Errno) {
 			n, err = e.driver.SendNow(c.fd, e.parts)
 		}
 		if n > 0 {
-			c.CountSealed(n, len(e.parts))
+			c.countSealed(n, len(e.parts))
 			c.advance(n)
 			taken += n
 		}
@@ -77,13 +77,22 @@ func (c *Conn) offerRecords() (taken int, errno syscall.Errno) {
 	return taken, 0
 }
 
-// CountSealed counts n bytes that the kernel has sealed, by at most this many calls, whoever
-// made them, so that a new key comes in time.
+// CountSealed counts n bytes that the kernel has sealed and that were not written by c, but by
+// sendfile(2), say: by at most this many calls. A new key so comes in time.
 func (c *Conn) CountSealed(n, calls int) {
-	if c.kernelSeals() {
-		s := c.records.Sealer
-		s.Advance(uint64(n/s.MaxPlaintext() + max(calls, 1)))
+	if !c.kernelSeals() {
+		return
 	}
+	c.countSealed(n, calls)
+	if c.records.Sealer.KeyUpdateDue() {
+		c.updateKey(false)
+	}
+}
+
+// countSealed counts records: each call ends with one, however short.
+func (c *Conn) countSealed(n, calls int) {
+	s := c.records.Sealer
+	s.Advance(uint64(n/s.MaxPlaintext() + max(calls, 1)))
 }
 
 // nextKeyOut has the kernel seal with the next key: the peer has been told.

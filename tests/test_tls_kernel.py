@@ -34,7 +34,8 @@ def missing():
 IN_GUEST = bool(os.environ.get("GUEST_RUN"))
 MISSING = missing()
 needs_kernel = pytest.mark.skipif(
-    bool(MISSING) and not IN_GUEST, reason=f"the kernel has no TLS ({MISSING}): `make test-ktls` runs this where it has")
+    bool(MISSING) and not IN_GUEST,
+    reason=f"the kernel has no TLS ({MISSING}): `make test-ktls` runs this where it has")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ class Served(Recorder):
 
 
 async def accepted(loop, certificate, version, talk):
-    """A server of the loop, its only connection's transport and protocol, and the result of talk(socket), in a thread."""
+    """A server of the loop, its only connection's transport and protocol, and a thread's talk(socket)."""
     made = loop.create_future()
     context = certificate.server()
     context.maximum_version = version
@@ -210,7 +211,8 @@ def test_a_kernel_without_tls(made_loop, certificate, offload, side):
     loop = made_loop(offload)
 
     async def main():
-        server, transport, protocol, talking = await accepted(loop, certificate, VERSIONS[1], lambda sock: read_exactly(sock, 5))
+        server, transport, protocol, talking = await accepted(
+            loop, certificate, VERSIONS[1], lambda sock: read_exactly(sock, 5))
         told = transport.get_extra_info("kloop_tls")
         assert told[:2] == (side, side) and 'TCP_ULP "tls" is not supported (requires Linux 4.13)' in told.reason
         transport.write(b"hello")

@@ -25,7 +25,7 @@ class SSLTransport(sslproto._SSLProtocolTransport):
 
     _start_tls_compatible = True
 
-    @property
+    @property  # type: ignore[override]
     def _sendfile_compatible(self) -> Any:
         """sendfile(2) is for sockets whose records the kernel makes."""
         native = _core.tls_sealed_by_kernel(self) is not None
@@ -108,10 +108,10 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
 
 async def sendfile(loop: Any, transport: SSLTransport, sock: Any, file: Any, offset: int, count: int | None) -> int:
     """Sends a part of a file by sendfile(2), on a socket whose records the kernel makes; answers the bytes sent."""
-    sent = 0
+    sent: int = 0
     while True:
         size = _SENDFILE_PIECE if count is None else min(_SENDFILE_PIECE, count - sent)
-        piece = await loop.sock_sendfile(sock, file, offset + sent, size, fallback=False)
+        piece: int = await loop.sock_sendfile(sock, file, offset + sent, size, fallback=False)
         _core.tls_count_sent(transport, piece)
         sent += piece
         if piece < size or sent == count:

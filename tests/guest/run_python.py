@@ -45,7 +45,8 @@ def main():
         print("SKIPPED: the loop's TLS with the kernel's records: no guest kernel is installed here. "
               "`make test-ktls` installs one (Debian) and runs them.")
         return 0
-    return 0 if all([run(driver, options.junitxml) for driver in DRIVERS]) else 1
+    passed = [run(driver, options.junitxml) for driver in DRIVERS]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":
