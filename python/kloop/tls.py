@@ -25,8 +25,8 @@ class SSLTransport(sslproto._SSLProtocolTransport):
 
     _start_tls_compatible = True
 
-    @property  # type: ignore[override]
-    def _sendfile_compatible(self) -> Any:
+    @property
+    def _sendfile_compatible(self) -> Any:  # type: ignore[override]
         """sendfile(2) is for sockets whose records the kernel makes."""
         native = _core.tls_sealed_by_kernel(self) is not None
         return constants._SendfileMode.TRY_NATIVE if native else constants._SendfileMode.FALLBACK
