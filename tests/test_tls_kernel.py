@@ -204,6 +204,33 @@ def test_sendfile_to_a_slow_peer(made_loop, certificate, content):
     run(loop, main())
 
 
+@needs_kernel
+def test_sendfile_does_not_block(made_loop, certificate, content):
+    """To a peer on the same loop, which could then read nothing, while the socket holds little."""
+    loop = made_loop("kernel")
+    file, data = content
+    want = data[-300_001:]
+
+    async def main():
+        received = Recorder()
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        server = await loop.create_server(lambda: received, sock=listener, ssl=certificate.server())
+        sock = connected(listener.getsockname())
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport, protocol = await loop.create_connection(
+            Recorder, sock=sock, ssl=certificate.client(), server_hostname="localhost")
+        await sides(transport, ("kernel", "kernel"))
+        assert await loop.sendfile(transport, file, MUCH - len(want), fallback=False) == len(want)
+        await received.received(len(want))
+        assert received.data == want
+        await close(server, transport, protocol)
+
+    run(loop, main())
+
+
 @pytest.mark.skipif(not MISSING, reason="the kernel has TLS")
 @pytest.mark.parametrize("offload, side", [("kernel", "ssl"), ("auto", "go")])
 def test_a_kernel_without_tls(made_loop, certificate, offload, side):

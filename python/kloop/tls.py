@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio import constants, sslproto
 from typing import Any
 
@@ -107,15 +108,28 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
 
 
 async def sendfile(loop: Any, transport: SSLTransport, sock: Any, file: Any, offset: int, count: int | None) -> int:
-    """Sends a part of a file by sendfile(2), on a socket whose records the kernel makes; answers the bytes sent."""
-    sent: int = 0
-    while True:
-        size = _SENDFILE_PIECE if count is None else min(_SENDFILE_PIECE, count - sent)
-        piece: int = await loop.sock_sendfile(sock, file, offset + sent, size, fallback=False)
-        _core.tls_count_sent(transport, piece)
-        sent += piece
-        if piece < size or sent == count:
-            return sent
+    """Sends a part of a file by sendfile(2), on a socket whose records the kernel makes; answers the bytes sent.
+
+    No more is asked for than the file has: where one ends early, the kernel waits for room in the socket, and
+    does not care that this must not block (tls_sw_splice_eof, Linux 7.2).
+    """
+    try:
+        end = os.fstat(file.fileno()).st_size
+    except (AttributeError, OSError):
+        end = offset    # sock_sendfile() says what is wrong with it
+    if count is not None:
+        end = min(end, offset + count)
+    if end <= offset:
+        return int(await loop.sock_sendfile(sock, file, offset, count, fallback=False))
+    at = offset
+    while at < end:
+        size = min(end - at, _SENDFILE_PIECE)
+        sent = await loop.sock_sendfile(sock, file, at, size, fallback=False)
+        _core.tls_count_sent(transport, sent)
+        at += sent
+        if sent < size:     # the file has become shorter
+            break
+    return at - offset
 
 
 # Bytes between two looks at whether the records' key has to be changed: a small part of what it may protect.
