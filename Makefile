@@ -24,7 +24,7 @@ PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-che
 help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
 	@echo "make test    linters, Go tests with the race detector, pytest, CPython's and uvloop's suites"
-	@echo "make test-ktls  Go tests that need the kernel's TLS, in a guest kernel that has it"
+	@echo "make test-ktls  tests that need the kernel's TLS, in a guest kernel that has it"
 	@echo "make check   linters and type checks only"
 	@echo "make compat  other projects' test suites on kloop, asyncio, uvloop and rloop: about an hour"
 	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
@@ -44,8 +44,9 @@ test: build $(VENV)/.made-run $(VENV)/.made-test $(VENV)/.made-usage $(VENV)/.ma
 	$(PY) tests/everything.py
 
 # Installs the guest kernel if need be; see tests/guest/guest-run.
-test-ktls: $(VENV)/.made-go
+test-ktls: build $(VENV)/.made-test
 	$(PY) tests/guest/run_go.py --require
+	$(PY) tests/guest/run_python.py --require
 
 check: build $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
 	$(PY) tests/everything.py check

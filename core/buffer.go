@@ -56,6 +56,35 @@ func (e *Engine) dropBuffer(b *buffer) {
 	}
 }
 
+// openedRoom answers memory for what the kernel opens: a whole record fits into it.
+// Connections share it, as they share slabs, though not the one that is sealed into.
+func (e *Engine) openedRoom() []byte {
+	b := e.opened
+	switch {
+	case b == nil:
+	case b.uses == 1:
+		b.p = b.p[:0] // handlers have done with all of it: the same memory once more, which is in the cache
+	case cap(b.p)-len(b.p) < ktls.MaxPlaintext:
+		e.dropBuffer(b)
+		b = nil
+	}
+	if b == nil {
+		b = takeBuffer(&e.slabs, slabSize)
+		e.opened = b
+	}
+	return b.p[len(b.p):cap(b.p)]
+}
+
+// keepOpened keeps the first n bytes of openedRoom, for handlers to look at.
+func (e *Engine) keepOpened(n int) []byte {
+	b := e.opened
+	from := len(b.p)
+	b.p = b.p[:from+n]
+	b.uses++
+	e.holdBuffer(b)
+	return b.p[from : from+n : from+n]
+}
+
 // holdBuffer keeps a buffer that handlers may look at until the next flush.
 func (e *Engine) holdBuffer(b *buffer) { e.heldBuffers = append(e.heldBuffers, b) }
 

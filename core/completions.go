@@ -38,6 +38,16 @@ func (q *completionQueue) fillAll(driver Driver) {
 	}
 }
 
+// holds says whether a completion with this token is among those not yet handled.
+func (q *completionQueue) holds(token Token) bool {
+	for i := q.head; i < len(q.items); i++ {
+		if q.items[i].Token == token {
+			return true
+		}
+	}
+	return false
+}
+
 // each calls f for every completion. Where it answers true, the completion is done
 // with, but for its buffer.
 func (q *completionQueue) each(f func(done *Completion) bool) {

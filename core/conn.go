@@ -70,7 +70,8 @@ type Conn struct {
 	kind         PipeKind
 	receiveToken Token // of the receive that is armed
 	pollFirst    bool  // each read follows a poll
-	readable     bool  // the poll has answered, the read is next
+	readable     bool  // the poll has answered, or need not: the read is next
+	reads        bool  // in Engine.reading
 	begun        bool  // bytes have come
 
 	backlog  bool // the kernel has refused bytes, and the queue was not empty since
@@ -192,7 +193,7 @@ func (c *Conn) flush() {
 // refusedAlone ends a connection whose receive went with its ring (Attach), once what that had
 // brought is delivered.
 func (c *Conn) refusedAlone() {
-	if c.engine.ready.len() > 0 {
+	if c.engine.ready.len() > 0 || c.reads {
 		c.engine.markDirty(c)
 	} else {
 		c.abort(c.refused)

@@ -5,12 +5,17 @@ import "syscall"
 // flushReceive arms or cancels the receive, if that is not as wanted.
 func (c *Conn) flushReceive() {
 	want := c.wantRead && !c.readEOF && c.closing == closeOpen && c.refused == nil
+	if c.receiveMoves() && c.receive == receiveIdle && !c.moveReceive() {
+		return
+	}
 	switch {
+	case want && c.receive == receiveIdle && c.readable && c.readsRecords():
+		c.engine.queueRead(c)
 	case want && c.receive == receiveIdle:
 		op := c.receiveOp()
 		c.receive, c.receiveToken, c.readable = receiveArmed, op.Token, false
 		c.engine.submit(op)
-	case !want && c.receive == receiveArmed:
+	case (!want || c.receivesPastKernel()) && c.receive == receiveArmed:
 		c.receive = receiveCancelling
 		c.engine.cancel(c.receiveToken, makeToken(OpCancel, c.id))
 	}

@@ -8,8 +8,7 @@ func (c *Conn) Write(p []byte) {
 	if !c.takesWrites() {
 		return
 	}
-	if c.records != nil && c.records.out != passAll {
-		c.writeRecords(p)
+	if c.records != nil && c.seal(p) {
 		return
 	}
 	c.writeCopy(p)
@@ -50,8 +49,7 @@ func (c *Conn) WriteOwned(p []byte, owner uint64) {
 		c.engine.letGo(owner)
 		return
 	}
-	if c.records != nil && c.records.out != passAll {
-		c.writeRecords(p)
+	if c.records != nil && c.seal(p) {
 		c.engine.letGo(owner)
 		return
 	}
@@ -92,7 +90,7 @@ func (c *Conn) flushSend() {
 }
 
 func (c *Conn) startSend() {
-	if c.kind.byWriting() {
+	if c.sendsByCall() {
 		c.startWrite()
 		return
 	}
@@ -168,6 +166,7 @@ func (c *Conn) sendNext() {
 		c.engine.markDirty(c)
 		return
 	}
+	c.moveSend()
 	c.finish()
 }
 
@@ -234,7 +233,7 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	}
 	c.sealPending()
 	if c.sending == sendIdle {
-		if _, errno := c.offer(); errno != 0 && !transient(errno) {
+		if _, errno := c.offer(); errno != 0 && !transient(errno) && !c.isOpenError(errno) {
 			c.fail("write", errno)
 			return 0, errno
 		}
@@ -242,6 +241,8 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 	c.backlog = c.queue.bytes > 0
 	if c.backlog {
 		c.engine.markDirty(c)
+	} else {
+		c.moveSend()
 	}
 	return c.queue.bytes, 0
 }

@@ -57,8 +57,10 @@ type Engine struct {
 	slabs  []*buffer
 
 	slab    *buffer // where records are sealed into
+	opened  *buffer // where the kernel opens records into
 	sealing *Conn   // whose record at the slab's end is not sealed yet
 	early   []*Conn // that have received records before these were started
+	reading []*Conn // that the next Reap reads, without a poll
 
 	operations []*Operation // free
 
@@ -159,7 +161,7 @@ func (e *Engine) FlushNeeded() bool {
 // Pending says that the engine has work of its own, and must not sleep before
 // a Flush and a Reap.
 func (e *Engine) Pending() bool {
-	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len()+len(e.early) > 0 || e.posted.full.Load()
+	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len()+len(e.early)+len(e.reading) > 0 || e.posted.full.Load()
 }
 
 // Unsettled says that quick sends wait for Reap to look at their completions,
@@ -170,6 +172,7 @@ func (e *Engine) Unsettled() bool { return len(e.flying) > 0 }
 // handlers, and settles quick sends. What exceeds limit waits for the next Reap.
 func (e *Engine) Reap(limit int) {
 	e.openEarly()
+	e.readQueued()
 	for limit > 0 {
 		if e.ready.len() == 0 && e.ready.fill(e.driver, limit) == 0 {
 			break

@@ -63,6 +63,10 @@ func (e *Engine) AdoptPipe(fd int, kind PipeKind, handler Handler) (*Conn, error
 // byWriting says whether c sends with write(2), and not as a socket.
 func (k PipeKind) byWriting() bool { return k == PipeWriter || k == DeviceWriter }
 
+// sendsByCall says whether c sends by a system call, and polls for room, rather than by
+// an operation of the driver.
+func (c *Conn) sendsByCall() bool { return c.kind.byWriting() || c.kernelSeals() }
+
 // byReading says whether c receives with read(2), and not as a socket.
 func (k PipeKind) byReading() bool { return k == PipeReader || k == DeviceReader }
 
@@ -71,6 +75,8 @@ func (c *Conn) receiveOp() Op {
 	switch {
 	case c.kind == SocketWriter || c.kind.byWriting():
 		return c.pollOp(hangUpEvents)
+	case c.readsRecords():
+		return c.pollOp(unix.POLLIN)
 	case c.kind.byReading() && c.pollFirst && !c.readable:
 		return c.pollOp(unix.POLLIN)
 	case c.kind.byReading():
@@ -93,6 +99,8 @@ func (c *Conn) receiveReady(done *Completion) {
 		c.finish()
 	case done.Res < 0:
 		c.receiveFailed(done)
+	case c.kind == notPipe:
+		c.readRecords()
 	case c.kind.byReading():
 		c.readable = true
 		c.engine.markDirty(c)
@@ -110,13 +118,13 @@ func (c *Conn) awaitsWriter() bool {
 
 // sendToken is that of the send, or poll in its place, that is under way.
 func (c *Conn) sendToken() Token {
-	if c.kind.byWriting() {
+	if c.sendsByCall() {
 		return makeToken(opWritable, c.id)
 	}
 	return makeToken(OpSend, c.id)
 }
 
-// startWrite does for writers what startSend does for sockets.
+// startWrite is startSend for who sends by calls.
 func (c *Conn) startWrite() {
 	if c.backlog {
 		c.sending = sendPolled
@@ -144,21 +152,23 @@ func (c *Conn) writable(done *Completion) {
 
 // wrote tells of what offer did, and has the next flush go on.
 func (c *Conn) wrote(taken int, errno syscall.Errno) {
-	if errno != 0 && !transient(errno) && errno != syscall.ECANCELED {
+	switch {
+	case errno == 0, transient(errno), errno == syscall.ECANCELED:
+		c.progressed(taken, c.queue.bytes > 0)
+		c.sendNext()
+	case c.records != nil:
+		c.sealFailed(errno)
+	default:
 		c.fail("write", errno)
-		return
-	}
-	c.progressed(taken, c.queue.bytes > 0)
-	if c.queue.bytes > 0 {
-		c.engine.markDirty(c)
-	} else if c.closing != closeOpen {
-		c.finish()
 	}
 }
 
 // offer gives the kernel what it takes now of the queue. It answers the bytes taken
 // and the error that ended it.
 func (c *Conn) offer() (taken int, errno syscall.Errno) {
+	if c.kernelSeals() {
+		return c.offerRecords()
+	}
 	e := c.engine
 	give := e.driver.SendNow
 	if c.kind.byWriting() {

@@ -1,5 +1,7 @@
 package core
 
+import "kloop/ktls"
+
 // sendPartsMax is IOV_MAX, the kernel's limit of parts in one send (sendmsg(2)).
 const sendPartsMax = 1024
 
@@ -18,6 +20,9 @@ type part struct {
 	p      []byte
 	owner  uint64  // 0: nobody waits for it
 	buffer *buffer // not nil: p lies in it
+	// control is 0, or the type of the record that the kernel is to make of p alone.
+	control ktls.ContentType
+	rekey   bool // behind it the kernel goes on with the next key
 }
 
 // sendQueue holds what a connection has to send, in order: a ring of parts.
@@ -54,6 +59,9 @@ func (q *sendQueue) last() *part {
 	return &q.parts[(q.head+q.count-1)&(len(q.parts)-1)]
 }
 
+// first answers the first part, of which there must be one.
+func (q *sendQueue) first() *part { return &q.parts[q.head] }
+
 // pop takes the first part off whatever is left of it.
 func (q *sendQueue) pop() part {
 	first := &q.parts[q.head]
@@ -87,13 +95,17 @@ func (q *sendQueue) gatherWhole(dst [][]byte, limitBytes, limitParts int) ([][]b
 	return dst, total
 }
 
-// gather appends the first parts to dst, at most sendPartsMax and sendBytesMax,
-// and answers their bytes.
+// gather appends the first parts to dst, at most sendPartsMax and sendBytesMax, up to
+// the next control record, and answers their bytes.
 func (q *sendQueue) gather(dst [][]byte) ([][]byte, int) {
 	total := 0
 	skip := q.front
 	for i := 0; i < q.count && len(dst) < sendPartsMax; i++ {
-		p := q.parts[(q.head+i)&(len(q.parts)-1)].p[skip:]
+		next := &q.parts[(q.head+i)&(len(q.parts)-1)]
+		if next.control != 0 {
+			break
+		}
+		p := next.p[skip:]
 		skip = 0
 		if len(p) > sendBytesMax-total {
 			p = p[:sendBytesMax-total]

@@ -19,6 +19,8 @@ type RecordHandler interface {
 	// the implementation of the first one can make. From here on Received gives records made
 	// for it; ReturnRecords has Write take its records.
 	Returned(c *Conn)
+	// RecordsMoved says that Conn.RecordsOffload answers something else than it did.
+	RecordsMoved(c *Conn, o RecordsOffload)
 }
 
 // RecordOptions are what StartRecords needs.
@@ -33,38 +35,50 @@ type RecordOptions struct {
 	Threshold int
 	// SilentClose: Close sends no close_notify; CloseNotify does.
 	SilentClose bool
+	Kernel      KernelUse
 }
 
 // records are the TLS records of a connection.
 type records struct {
 	RecordOptions
-	control *ktls.Control
-	partial *buffer // a record that is not whole
-	early   []byte  // what came before the records were started, and has not been opened
-	rest    int     // bytes that openAll has left
-	filled  int     // bytes of data in the record that is not sealed yet, see Engine.sealing
-	asked   bool    // the peer for a new key of its own
-	ended   bool    // by the peer's close_notify
-	closed  bool    // by ours
-	in, out passage
-	err     error
+	control  *ktls.Control
+	partial  *buffer // a record that is not whole
+	early    []byte  // what came before the records were started, and has not been opened
+	rest     int     // bytes that openAll has left
+	filled   int     // bytes of data in the record that is not sealed yet, see Engine.sealing
+	asked    bool    // the peer for a new key of its own
+	ended    bool    // by the peer's close_notify
+	closed   bool    // by ours
+	tx, rx   recordSide
+	refusal  error   // why the kernel has not both
+	cmsg     []byte  // for the type of what the kernel opens
+	updating bool    // a KeyUpdate of ours is queued for the kernel
+	in, out  passage // another handshake is under way, or was made
+	err      error
 }
 
 // StartRecords has everything that is received and sent from now on protected by
 // TLS records, which the handler does not see: it is given data, and what Write
 // takes is sealed. received is what came of records before, in whatever pieces;
-// its data comes with the next poll. WriteEOF and Close send close_notify first; the peer's is its ReceivedEOF. Backlog counts
-// bytes of records. A connection whose peer breaks the protocol is sent the alert
-// and closed with EBADMSG; one that the peer ends by an alert, with EPROTO.
+// its data comes with the next poll. WriteEOF and Close send close_notify first;
+// the peer's is its ReceivedEOF. Backlog counts bytes of records, or of data that
+// the kernel is to seal. A connection whose peer breaks the protocol is sent the
+// alert and closed with EBADMSG; one that the peer ends by an alert, with EPROTO.
 // RecordsErr then tells more.
 //
-// The connection owns sealer, opener and shadow, and wipes them in the end. It must be
-// a socket.
+// The connection owns sealer, opener and shadow, and wipes them in the end, unless it
+// answers an error: then nothing has changed. It must be a socket.
 func (c *Conn) StartRecords(o RecordOptions, received []byte) error {
 	if c.records != nil || c.kind != notPipe || c.closing != closeOpen {
 		return &ktls.UseError{Reason: "records can't start on this connection"}
 	}
 	c.records = &records{RecordOptions: o, control: ktls.NewControl(o.Opener.Suite().Version, o.Client)}
+	if o.Kernel != KernelNever {
+		if err := c.startKernel(); err != nil && o.Kernel == KernelOnly {
+			c.records = nil
+			return err
+		}
+	}
 	if len(received) > 0 {
 		c.records.early = append([]byte(nil), received...)
 		c.engine.early = append(c.engine.early, c)
@@ -115,6 +129,9 @@ func (c *Conn) failRecords(err error) {
 		return
 	}
 	r.err = err
+	if r.rx == sideKernel {
+		_ = ktls.ClearError(c.fd) // the alert could not be sent; if it can't be anyway, so be it
+	}
 	var record *ktls.RecordError
 	var peer *ktls.PeerAlertError
 	failure := syscall.EBADMSG

@@ -20,6 +20,9 @@ func (e *Engine) openEarly() {
 			early := r.early
 			r.early = nil
 			c.open(early)
+			if c.receiveMoves() {
+				e.markDirty(c)
+			}
 		}
 	}
 	e.early = e.early[:0]
@@ -122,9 +125,8 @@ func (c *Conn) openAll(p []byte) (left bool) {
 			give()
 			c.act(action)
 		}
-		if action == ktls.ActionData && !r.asked && r.Opener.KeyUpdateDue() {
-			r.asked = true
-			c.updateKey(true)
+		if action == ktls.ActionData {
+			c.askForKey()
 		}
 	}
 	give()

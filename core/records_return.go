@@ -22,7 +22,8 @@ const (
 // It answers whether it can.
 func (c *Conn) returnRecords() bool {
 	r := c.records
-	if r.Shadow == nil || r.Handler == nil || r.closed {
+	// A socket stays with the kernel's TLS, whose keys of TLS 1.2 can't be replaced.
+	if r.Shadow == nil || r.Handler == nil || r.closed || r.tx != sideGo || r.rx != sideGo {
 		return false
 	}
 	r.in = passRecords

@@ -2,15 +2,6 @@ package core
 
 import "kloop/ktls"
 
-// writeRecords queues p, which is data or, after ReturnRecords, records.
-func (c *Conn) writeRecords(p []byte) {
-	if c.records.out == passRecords {
-		c.passOut(p)
-		return
-	}
-	c.sealData(p)
-}
-
 // sealData queues p as records. The last one stays open for what is written next,
 // until the queue is offered to the kernel.
 func (c *Conn) sealData(p []byte) {
@@ -120,6 +111,12 @@ func (c *Conn) sealParallel(p []byte) {
 // sealControl queues a record that carries no data.
 func (c *Conn) sealControl(typ ktls.ContentType, content []byte) {
 	r := c.records
+	if r.tx == sideKernel {
+		if !r.closed {
+			c.queueControl(typ, content, false)
+		}
+		return
+	}
 	c.sealPending()
 	for len(content) > 0 && !r.closed {
 		r.filled = copy(c.recordRoom(len(content)), content)
@@ -149,10 +146,18 @@ func (c *Conn) WriteMessages(messages []byte) {
 // the next key.
 func (c *Conn) updateKey(request bool) {
 	r := c.records
-	if r.closed {
+	switch {
+	case r.closed, c.closing == closeAborting, c.refused != nil:
 		return
+	case r.updating && !request:
+		return // one that is queued answers every request so far, RFC 8446 section 4.6.3
 	}
 	message := ktls.KeyUpdateMessage(request)
+	if r.tx == sideKernel {
+		r.updating = true
+		c.queueControl(ktls.TypeHandshake, message[:], true)
+		return
+	}
 	c.sealControl(ktls.TypeHandshake, message[:])
 	if err := r.Sealer.NextKey(); err != nil && !r.closed {
 		c.recordsUsedUp(err)

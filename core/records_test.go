@@ -50,16 +50,29 @@ func recordKeys(t testing.TB, id uint16, v ktls.Version) (client, server *ktls.T
 // records makes a pair of which ours is a server whose handshake is over.
 func (w *world) records(id uint16, v ktls.Version) (*Conn, *recorder, *recordPeer, RecordOptions) {
 	w.t.Helper()
+	return w.recordsFrom(id, v, false, 0)
+}
+
+// recordsFrom makes a pair of which ours has a role, and whose next records have number seq.
+func (w *world) recordsFrom(id uint16, v ktls.Version, client bool, seq uint64) (*Conn, *recorder, *recordPeer, RecordOptions) {
+	w.t.Helper()
 	c, r, fd := w.conn()
-	client, server := recordKeys(w.t, id, v)
-	o := RecordOptions{}
+	keys := func() (ours, peers *ktls.Traffic) {
+		ours, peers = recordKeys(w.t, id, v)
+		if !client {
+			ours, peers = peers, ours
+		}
+		return ours, peers
+	}
+	o := RecordOptions{Client: client}
 	p := &recordPeer{t: w.t, fd: fd}
 	var errs [4]error
-	o.Opener, errs[0] = ktls.NewOpener(client, 0)
-	o.Sealer, errs[1] = ktls.NewSealer(server, 0)
-	client, server = recordKeys(w.t, id, v)
-	p.sealer, errs[2] = ktls.NewSealer(client, 0)
-	p.opener, errs[3] = ktls.NewOpener(server, 0)
+	ours, peers := keys()
+	o.Opener, errs[0] = ktls.NewOpener(peers, seq)
+	o.Sealer, errs[1] = ktls.NewSealer(ours, seq)
+	ours, peers = keys()
+	p.sealer, errs[2] = ktls.NewSealer(peers, seq)
+	p.opener, errs[3] = ktls.NewOpener(ours, seq)
 	if err := errors.Join(errs[:]...); err != nil {
 		w.t.Fatal(err)
 	}
@@ -294,11 +307,13 @@ type recordListener struct {
 	messages []byte
 	err      error
 	returned bool
+	moved    []RecordsOffload
 }
 
-func (l *recordListener) Messages(_ *Conn, m []byte)       { l.messages = append(l.messages, m...) }
-func (l *recordListener) RecordsFailed(_ *Conn, err error) { l.err = err }
-func (l *recordListener) Returned(_ *Conn)                 { l.returned = true }
+func (l *recordListener) Messages(_ *Conn, m []byte)             { l.messages = append(l.messages, m...) }
+func (l *recordListener) RecordsFailed(_ *Conn, err error)       { l.err = err }
+func (l *recordListener) Returned(_ *Conn)                       { l.returned = true }
+func (l *recordListener) RecordsMoved(_ *Conn, o RecordsOffload) { l.moved = append(l.moved, o) }
 
 // TestRecordsMessages: tickets are passed on, and renegotiation is declined.
 func TestRecordsMessages(t *testing.T) {

@@ -187,7 +187,7 @@ func (e *Engine) forgetEffects() {
 // forgetOperations is Engine.forgetEffects, for one connection.
 func (c *Conn) forgetOperations() {
 	c.receive = receiveIdle
-	if c.kind.byWriting() {
+	if c.sendsByCall() {
 		c.sending = sendIdle // which was a poll
 		if c.closing == closeAborting {
 			c.dropQueue()

@@ -2,6 +2,8 @@ package ktls
 
 import (
 	"encoding/binary"
+	"runtime"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,9 +62,10 @@ func ParseRecordType(control []byte) ContentType {
 }
 
 // SendRecord has the kernel send one record of a type, on a socket whose TX it
-// has, and answers how many bytes of content went: all, or an errno.
+// has, and answers how many bytes of content went: all, or an errno. It does not
+// wait: EAGAIN.
 func SendRecord(fd int, typ ContentType, content []byte) (int, error) {
-	return unix.SendmsgN(fd, content, RecordTypeControl(typ), nil, unix.MSG_NOSIGNAL)
+	return unix.SendmsgN(fd, content, RecordTypeControl(typ), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 }
 
 // ClearError takes the error off a socket that it has after receiving a bad
@@ -75,11 +78,19 @@ func ClearError(fd int) error {
 // ReceiveRecord receives from a socket whose RX the kernel has: application data
 // of one or more records, or the content of one record of another type. control
 // is memory of ControlSize bytes. 0 bytes and no error with TypeData is the end
-// of the stream.
+// of the stream. It neither waits (EAGAIN) nor allocates.
 func ReceiveRecord(fd int, p, control []byte) (n int, typ ContentType, err error) {
-	n, controlSize, _, _, err := unix.Recvmsg(fd, p, control, 0)
-	if err != nil {
-		return 0, TypeData, err
+	iov := unix.Iovec{Base: unsafe.SliceData(p)}
+	iov.SetLen(len(p))
+	hdr := unix.Msghdr{Iov: &iov, Control: unsafe.SliceData(control)}
+	hdr.SetIovlen(1)
+	hdr.SetControllen(len(control))
+	res, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdr)), unix.MSG_DONTWAIT)
+	runtime.KeepAlive(&iov)
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(control)
+	if errno != 0 {
+		return 0, TypeData, errno
 	}
-	return n, ParseRecordType(control[:controlSize]), nil
+	return int(res), ParseRecordType(control[:hdr.Controllen]), nil
 }

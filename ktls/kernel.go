@@ -52,6 +52,25 @@ func EnableKernel(fd int) error {
 	return kernelError(`setsockopt TCP_ULP "tls"`, err)
 }
 
+// KernelCan answers nil if the kernel can seal and open a connection's records, of
+// which s is one direction; else what it lacks. It probes the kernel, once.
+func KernelCan(s *Sealer) error {
+	suite := s.Suite()
+	features := []*Feature{FeatureULP, FeatureOf(suite, true), FeatureOf(suite, false)}
+	if suite.Version == TLS13 {
+		features = append(features, FeatureRekey) // the peer may ask for new keys at any time
+	}
+	if s.max < MaxPlaintext {
+		features = append(features, FeatureMaxPayload)
+	}
+	for _, f := range features {
+		if err := Have(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // GiveToKernel has the kernel seal what is sent on fd from now on. The sealer
 // keeps the secret for NextKey, after which this is to be called once more. It
 // must not seal any more.
@@ -66,6 +85,9 @@ func (s *Sealer) GiveToKernel(fd int) error {
 
 // Advance counts records that the kernel has sealed, so that KeyUpdateDue tells.
 func (s *Sealer) Advance(records uint64) { s.seq += records }
+
+// Advance counts records that the kernel has opened, so that KeyUpdateDue tells.
+func (o *Opener) Advance(records uint64) { o.seq += records }
 
 // GiveToKernel has the kernel open what is received on fd from now on. Nothing
 // that belongs behind the last record that this opener has opened may have been

@@ -59,10 +59,16 @@ func (l *loop) command(c *core.Conn, cmd *C.struct_kloop_cmd) {
 	case C.KLOOP_CMD_TLS_EMITTED:
 		l.tlsEmitted(c, hostBytes(cmd.ptr, cmd.len))
 		l.release(uint64(cmd.owner))
+	case C.KLOOP_CMD_TLS_SENT:
+		c.CountSealed(int(cmd.len), int(cmd.len/sendfileRecord))
 	default:
 		panicUnknown(cmd)
 	}
 }
+
+// sendfileRecord is about how many bytes sendfile(2) makes a record of at the least, though
+// each of its calls may end with a shorter one: a page.
+const sendfileRecord = 4096
 
 func panicUnknown(cmd *C.struct_kloop_cmd) {
 	panic(fmt.Sprintf("kloop: the host gave a command of unknown kind %d", cmd.op))

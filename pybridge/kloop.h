@@ -49,6 +49,7 @@ enum {
 	KLOOP_CMD_TLS_CLOSE,    /* close_notify, which CLOSE does not send, behind what is queued; receiving goes on, EOF tells of the peer's */
 	KLOOP_CMD_TLS_RETURN,   /* after TLS_RETURNED: from here on WRITE's bytes are records of the host's TLS */
 	KLOOP_CMD_TLS_EMITTED,  /* ptr, len, owner as WRITE's: what the host's TLS has sent after a TLS_MESSAGE */
+	KLOOP_CMD_TLS_SENT,     /* the host itself has sent len bytes, as by sendfile(2), which the kernel sealed */
 };
 
 struct kloop_cmd {              /* 32 bytes */
@@ -82,6 +83,8 @@ enum {
 	                         * them, valid as DATA's; CLOSED follows */
 	KLOOP_EV_TLS_RETURNED,  /* user: connection with records; from here on DATA are records for the host's TLS, which
 	                         * goes on: the peer wants another handshake */
+	KLOOP_EV_TLS_MOVED,     /* user: connection with records; res: who seals and opens them now, tx | rx << 8;
+	                         * ptr, len: text of why it is not the kernel, valid as DATA's */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
@@ -143,7 +146,7 @@ struct kloop_op {               /* 48 bytes */
 enum {
 	KLOOP_TLS_HOST = 0,     /* the host's own TLS */
 	KLOOP_TLS_GO,           /* the core */
-	KLOOP_TLS_KERNEL,       /* kTLS */
+	KLOOP_TLS_KERNEL,       /* kTLS; while it has TX the host may use sendfile(2), once nothing is queued */
 	KLOOP_TLS_AUTO,         /* the kernel if it can, else the core */
 };
 
@@ -161,7 +164,7 @@ struct kloop_tls {              /* 256 bytes */
 	uint64_t behind_len;
 	uint64_t log;           /* lines of a key log (RFC 9850); the host wipes them */
 	uint64_t log_len;
-	uint32_t tx, rx;        /* answer: KLOOP_TLS_ */
+	uint32_t tx, rx;        /* answer: KLOOP_TLS_; the kernel may follow later, see TLS_MOVED */
 	char reason[168];       /* answer: why not otherwise, with a final 0 */
 };
 

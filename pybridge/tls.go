@@ -37,10 +37,10 @@ func kloop_go_tls_start(handle C.uint64_t, id C.uint32_t, t *C.struct_kloop_tls)
 	if err == nil {
 		return 0
 	}
-	reason := unsafe.Slice((*byte)(unsafe.Pointer(&t.reason)), len(t.reason))
-	reason[copy(reason[:len(reason)-1], tlsReason(err))] = 0
+	tellReason(t, tlsReason(err))
 	var unsupported *ktls.UnsupportedError
-	if errors.As(err, &unsupported) {
+	var kernel *ktls.KernelError
+	if errors.As(err, &unsupported) || errors.As(err, &kernel) || errors.Is(err, ktls.ErrNotSupported) {
 		return -C.int(syscall.EOPNOTSUPP)
 	}
 	return failure(err)
@@ -68,6 +68,16 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 	}
 	handler := &tlsRecords{loop: l, shadow: ktls.NewShadow(sealer, opener)}
 	shadow := handler.shadow
+	use := core.KernelNever
+	switch t.offload {
+	case C.KLOOP_TLS_KERNEL:
+		use = core.KernelOnly
+	case C.KLOOP_TLS_AUTO:
+		use = core.KernelIfPossible
+		if client && sealer.Suite().Version == ktls.TLS12 {
+			use = core.KernelNever
+		}
+	}
 	err = c.StartRecords(core.RecordOptions{
 		Sealer:      sealer,
 		Opener:      opener,
@@ -77,6 +87,7 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		Workers:     int(t.workers),
 		Threshold:   int(t.threshold),
 		SilentClose: true,
+		Kernel:      use,
 	}, l.behind(c.Tag, hostBytes(t.behind, t.behind_len)))
 	if err != nil {
 		shadow.Wipe()
@@ -84,8 +95,29 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		opener.Wipe()
 		return err
 	}
-	t.tx, t.rx = C.KLOOP_TLS_GO, C.KLOOP_TLS_GO
+	l.eventSpill = slices.DeleteFunc(l.eventSpill, func(event C.struct_kloop_event) bool { return isDataOf(&event, c.Tag) })
+	offload := c.RecordsOffload()
+	t.tx, t.rx = recordSide(offload.KernelSeals), recordSide(offload.KernelOpens)
+	reason := offload.Reason
+	if t.offload == C.KLOOP_TLS_AUTO && use == core.KernelNever {
+		reason = "a server of TLS 1.2 may ask for another handshake, behind which the kernel can't go on"
+	}
+	tellReason(t, reason)
 	return nil
+}
+
+// recordSide is the host's word for who has a direction of records.
+func recordSide(kernel bool) C.uint32_t {
+	if kernel {
+		return C.KLOOP_TLS_KERNEL
+	}
+	return C.KLOOP_TLS_GO
+}
+
+// tellReason gives the host as much of a text as there is room for.
+func tellReason(t *C.struct_kloop_tls, text string) {
+	reason := unsafe.Slice((*byte)(unsafe.Pointer(&t.reason)), len(t.reason))
+	reason[copy(reason[:len(reason)-1], text)] = 0
 }
 
 // takeOver derives the keys of a handshake from what passed and its key log.
@@ -109,16 +141,18 @@ func takeOver(client bool, sent, received, log []byte) (*ktls.Sealer, *ktls.Open
 	return ktls.TakeOver(watch, &secrets)
 }
 
-// behind adds to what came behind the handshake the events that found no room.
+// behind adds to what came behind the handshake the data of events that found no room.
 func (l *loop) behind(tag uint64, p []byte) []byte {
-	l.eventSpill = slices.DeleteFunc(l.eventSpill, func(event C.struct_kloop_event) bool {
-		mine := event.kind == C.KLOOP_EV_DATA && uint64(event.user) == tag
-		if mine {
+	for i := range l.eventSpill {
+		if event := &l.eventSpill[i]; isDataOf(event, tag) {
 			p = append(slices.Clip(p), hostBytes(event.ptr, event.len)...)
 		}
-		return mine
-	})
+	}
 	return p
+}
+
+func isDataOf(event *C.struct_kloop_event, tag uint64) bool {
+	return event.kind == C.KLOOP_EV_DATA && uint64(event.user) == tag
 }
 
 // tlsEmitted sends what the host's TLS answers to the peer's messages. Its alerts are about the
@@ -175,6 +209,15 @@ func (t *tlsRecords) RecordsFailed(c *core.Conn, err error) {
 		t.loop.emitMemory(C.struct_kloop_event{kind: C.KLOOP_EV_TLS_MESSAGE, user: C.uint64_t(c.Tag)}, shown)
 	}
 	t.loop.emitMemory(event, []byte(err.Error()))
+}
+
+// RecordsMoved implements core.RecordHandler.
+func (t *tlsRecords) RecordsMoved(c *core.Conn, o core.RecordsOffload) {
+	t.loop.emitMemory(C.struct_kloop_event{
+		kind: C.KLOOP_EV_TLS_MOVED,
+		user: C.uint64_t(c.Tag),
+		res:  C.int32_t(recordSide(o.KernelSeals) | recordSide(o.KernelOpens)<<8),
+	}, []byte(o.Reason))
 }
 
 // emitMemory emits an event with memory of Go's, which is kept as long as the event.

@@ -12,20 +12,7 @@ func kernelCan(nc net.Conn, sealer *ktls.Sealer) error {
 	if _, ok := nc.(*net.TCPConn); !ok {
 		return &ktls.UnsupportedError{Reason: "the kernel's TLS works over TCP sockets only"}
 	}
-	s := sealer.Suite()
-	features := []*ktls.Feature{ktls.FeatureULP, ktls.FeatureOf(s, true), ktls.FeatureOf(s, false)}
-	if s.Version == ktls.TLS13 {
-		features = append(features, ktls.FeatureRekey) // the peer may ask for new keys at any time
-	}
-	if sealer.MaxPlaintext() < ktls.MaxPlaintext {
-		features = append(features, ktls.FeatureMaxPayload)
-	}
-	for _, f := range features {
-		if err := ktls.Have(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ktls.KernelCan(sealer)
 }
 
 // giveToKernel moves both directions to the kernel, as far as it goes.

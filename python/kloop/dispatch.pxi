@@ -43,6 +43,9 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
         _on_sent(<StreamCore>target, event.len, event.res)
     elif kind == KLOOP_EV_CLOSED:
         (<StreamCore>target)._on_closed(event.res, event.len)
+    elif kind == KLOOP_EV_TLS_MOVED:
+        if (<StreamCore>target).tls is not None:
+            _on_records_moved((<StreamCore>target).tls, event.res, (<char *>event.ptr)[:event.len])
     elif kind == KLOOP_EV_TLS_MESSAGE or kind == KLOOP_EV_TLS_FAILED:
         if (<StreamCore>target).tls is not None:
             _on_record_event((<StreamCore>target).tls, kind, <char *>event.ptr, event.len)
@@ -107,7 +110,7 @@ cdef int _stash_events(LoopCore loop) except -1:
             continue
         target = <object><PyObject *>event.user
         payload = None
-        if (event.kind in (KLOOP_EV_DATA, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED)
+        if (event.kind in (KLOOP_EV_DATA, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_MOVED)
                 or event.kind == KLOOP_EV_DONE and event.ptr):
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
         elif event.kind == KLOOP_EV_DATAGRAM:

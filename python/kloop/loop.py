@@ -181,18 +181,23 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         return await tls.start_tls(self, transport, protocol, sslcontext, **options)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int) -> int:
-        if not isinstance(transp, StreamTransport):
+        below = transp
+        if isinstance(transp, tls.SSLTransport):
+            below = _core.tls_sealed_by_kernel(transp)
+        if not isinstance(below, StreamTransport):
             return int(await super()._sendfile_native(transp, file, offset, count))
-        sock = transp.get_extra_info('socket')._sock
+        sock = below.get_extra_info('socket')._sock
         reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
+        await below._make_empty_waiter()
         self._lent.add(sock.fileno())
         try:
-            return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+            if below is transp:
+                return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+            return await tls.sendfile(self, transp, sock, file, offset, count)
         finally:
             self._lent.discard(sock.fileno())
-            transp._reset_empty_waiter()
+            below._reset_empty_waiter()
             if reading:
                 transp.resume_reading()
 

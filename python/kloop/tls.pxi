@@ -103,6 +103,7 @@ cdef class TLSProtocol:
     cdef Handover handover                      # during a handshake, unless offloading is switched off
     cdef list undelivered                       # what the stream below has yet to deliver, while it delivers
     cdef bint offloaded                         # the core has the records
+    cdef bint kernel_seals                      # and has given those it sends to the kernel
     cdef bint server_side
     cdef bint stock                             # the bound methods are OpenSSL's own
     cdef bint framed                            # records tells when there is something to read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio import constants, sslproto
 from typing import Any
 
@@ -24,7 +25,12 @@ class SSLTransport(sslproto._SSLProtocolTransport):
     __slots__ = ('_ssl_protocol',)
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    @property
+    def _sendfile_compatible(self) -> Any:  # type: ignore[override]
+        """sendfile(2) is for sockets whose records the kernel makes."""
+        native = _core.tls_sealed_by_kernel(self) is not None
+        return constants._SendfileMode.TRY_NATIVE if native else constants._SendfileMode.FALLBACK
 
     def __init__(self, *args: Any) -> None:
         raise TypeError('a SSLTransport is made by the loop')
@@ -99,6 +105,35 @@ async def start_tls(loop: Any, transport: Any, protocol: Any, sslcontext: Any, *
         waiter = None       # its exception's traceback holds this frame: a cycle
         raise
     return tls._app_transport       # None, as on asyncio, if the transport was closed before the handshake began
+
+
+async def sendfile(loop: Any, transport: SSLTransport, sock: Any, file: Any, offset: int, count: int | None) -> int:
+    """Sends a part of a file by sendfile(2), on a socket whose records the kernel makes; answers the bytes sent.
+
+    No more is asked for than the file has: where one ends early, the kernel waits for room in the socket, and
+    does not care that this must not block (tls_sw_splice_eof, Linux 7.2).
+    """
+    try:
+        end = os.fstat(file.fileno()).st_size
+    except (AttributeError, OSError):
+        end = offset    # sock_sendfile() says what is wrong with it
+    if count is not None:
+        end = min(end, offset + count)
+    if end <= offset:
+        return int(await loop.sock_sendfile(sock, file, offset, count, fallback=False))
+    at = offset
+    while at < end:
+        size = min(end - at, _SENDFILE_PIECE)
+        sent = await loop.sock_sendfile(sock, file, at, size, fallback=False)
+        _core.tls_count_sent(transport, sent)
+        at += sent
+        if sent < size:     # the file has become shorter
+            break
+    return at - offset
+
+
+# Bytes between two looks at whether the records' key has to be changed: a small part of what it may protect.
+_SENDFILE_PIECE = 1 << 32
 
 
 def _read_ahead(protocol: Any) -> bytes:

@@ -224,12 +224,22 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     _behind(t, s, True)
     t.offloaded = True
     t.framed = False
-    t._extra['kloop_tls'] = TLSOffload(_OFFLOAD_NAMES[request.tx], _OFFLOAD_NAMES[request.rx], reason)
-    if request.tx == KLOOP_TLS_KERNEL:
-        loop.tls_kernel += 1
-    else:
-        loop.tls_go += 1
+    loop.tls_go += 1
+    _tell_offload(t, request.tx, request.rx, reason)
     return _set_limits(s, t.write_high, t.write_low)
+
+
+cdef int _tell_offload(TLSProtocol t, uint32_t tx, uint32_t rx, object reason) except -1:
+    t._extra['kloop_tls'] = TLSOffload(_OFFLOAD_NAMES[tx], _OFFLOAD_NAMES[rx], reason)
+    if (tx == KLOOP_TLS_KERNEL) != t.kernel_seals:
+        t.kernel_seals = not t.kernel_seals
+        t._loop.tls_kernel += 1
+        t._loop.tls_go -= 1
+    return 0
+
+
+cdef int _on_records_moved(TLSProtocol t, int sides, bytes reason) except -1:
+    return _tell_offload(t, sides & 0xff, sides >> 8, reason.decode(errors='replace'))
 
 
 cdef bytes _behind(TLSProtocol t, StreamCore s, bint take):

@@ -210,6 +210,19 @@ def tls_get_extra_info(self, name, default=None):
     return default
 
 
+def tls_sealed_by_kernel(self):
+    """The transport below, if the kernel makes records of what is sent on its socket; else None."""
+    cdef TLSProtocol t = _tls_of(self)
+    return t._transport if t.kernel_seals and t.stream is not None else None
+
+
+def tls_count_sent(self, size):
+    """Tells the core that size bytes were sent past it, for the key to be changed in time."""
+    cdef TLSProtocol t = _tls_of(self)
+    if t.stream is not None and not t.stream.core_closed:
+        t._loop._command(KLOOP_CMD_TLS_SENT, t.stream.id).len = size
+
+
 def tls_protocol_paused(self):
     """Whether the protocol was asked to pause writing."""
     return bool(_tls_of(self).app_writing_paused)

@@ -1,0 +1,267 @@
+"""TLS whose records the kernel makes: that it is really so, sendfile(2), and what happens where it can't be.
+
+`make test-ktls` runs this, and the other files about TLS with KLOOP_TLS=kernel, in a guest kernel that has TLS.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+from pathlib import Path
+
+import certificates
+import pytest
+from driving import in_thread, run, turns
+from peers import connected, pair, pattern, read_all, read_exactly
+from recorders import Echo, Recorder
+
+MUCH = 3_000_000
+TCP_ULP = 31
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def missing():
+    """Why the kernel has no TLS, or ''."""
+    ours, peer = pair()
+    with ours, peer:
+        try:
+            ours.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+        except OSError as exc:
+            return str(exc)
+    return ""
+
+
+IN_GUEST = bool(os.environ.get("GUEST_RUN"))
+MISSING = missing()
+needs_kernel = pytest.mark.skipif(
+    bool(MISSING) and not IN_GUEST,
+    reason=f"the kernel has no TLS ({MISSING}): `make test-ktls` runs this where it has")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return certificates.make(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def content(tmp_path):
+    """A file with MUCH bytes, open for reading, and the bytes."""
+    data = pattern(MUCH)
+    path = tmp_path / "content"
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        yield file, data
+
+
+@pytest.fixture
+def made_loop(kloop, loop):
+    """Gives the loop another policy."""
+    def make(offload):
+        loop._set_tls_options(kloop.TLSOptions(offload=offload))
+        return loop
+    return make
+
+
+def counters():
+    """Of /proc/net/tls_stat."""
+    lines = Path("/proc/net/tls_stat").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines)}
+
+
+async def sides(transport, wanted):
+    """Waits until kloop_tls says who has the records."""
+    while transport.get_extra_info("kloop_tls")[:2] != wanted:
+        await turns(1)
+    return transport.get_extra_info("kloop_tls")
+
+
+class Served(Recorder):
+    """Tells its transport to those who wait for it."""
+
+    made = None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.made.set_result(transport)
+
+
+async def accepted(loop, certificate, version, talk):
+    """A server of the loop, its only connection's transport and protocol, and a thread's talk(socket)."""
+    made = loop.create_future()
+    context = certificate.server()
+    context.maximum_version = version
+
+    def factory():
+        protocol = Served()
+        protocol.made = made
+        return protocol
+
+    def client(address):
+        with certificate.client().wrap_socket(connected(address), server_hostname="localhost") as sock:
+            return talk(sock)
+
+    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=context)
+    talking = asyncio.ensure_future(in_thread(client, server.sockets[0].getsockname()))
+    transport = await made
+    return server, transport, transport.get_protocol(), talking
+
+
+async def close(server, transport, protocol):
+    transport.close()
+    await protocol.called("connection_lost")
+    server.close()
+    await server.wait_closed()
+
+
+@needs_kernel
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_sides_are_the_kernels(made_loop, certificate, version):
+    loop = made_loop("auto")
+
+    async def main():
+        server_context = certificate.server()
+        server_context.maximum_version = version
+        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=server_context)
+        transport, protocol = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=certificate.client(), server_hostname="localhost")
+        assert await sides(transport, ("kernel", "kernel")) == ("kernel", "kernel", "")
+        data = pattern(MUCH)
+        transport.write(data)
+        await protocol.received(len(data))
+        assert protocol.data == data
+        assert loop.stats()["tls_kernel"] == 2 and loop.stats()["tls_go"] == 0
+        await close(server, transport, protocol)
+
+    before = counters() if Path("/proc/net/tls_stat").exists() else {}
+    run(loop, main())
+    after = counters()
+    for name in ("TlsTxSw", "TlsRxSw"):
+        assert after[name] >= before.get(name, 0) + 2
+    assert after["TlsDecryptError"] == before.get("TlsDecryptError", 0)
+
+
+@needs_kernel
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("offset, count", [(0, None), (10, 100_000), (MUCH - 5, 100)])
+def test_sendfile(made_loop, certificate, content, monkeypatch, version, offset, count):
+    """By sendfile(2), in pieces, between what is written before and after."""
+    from kloop import tls
+
+    monkeypatch.setattr(tls, "_SENDFILE_PIECE", 1 << 20)
+    loop = made_loop("kernel")
+    file, data = content
+    want = data[offset:] if count is None else data[offset:offset + count]
+
+    async def main():
+        server, transport, protocol, talking = await accepted(
+            loop, certificate, version, lambda sock: read_exactly(sock, len(want) + 8))
+        await sides(transport, ("kernel", "kernel"))
+        transport.write(b"head")
+        assert await loop.sendfile(transport, file, offset, count, fallback=False) == len(want)
+        assert file.tell() == offset + len(want)
+        transport.write(b"tail")
+        assert await talking == b"head" + want + b"tail"
+        await close(server, transport, protocol)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_sendfile_where_the_core_seals(made_loop, certificate, content, version):
+    loop = made_loop("go")
+    file, data = content
+
+    async def main():
+        server, transport, protocol, talking = await accepted(loop, certificate, version, read_all)
+        assert transport.get_extra_info("kloop_tls")[:2] == ("go", "go")
+        with pytest.raises(RuntimeError, match="fallback is disabled"):
+            await loop.sendfile(transport, file, fallback=False)
+        assert await loop.sendfile(transport, file) == len(data)
+        await close(server, transport, protocol)
+        assert await talking == data
+
+    run(loop, main())
+
+
+@needs_kernel
+def test_sendfile_to_a_slow_peer(made_loop, certificate, content):
+    """Writing fails meanwhile, as on TCP."""
+    loop = made_loop("kernel")
+    file, data = content
+
+    async def main():
+        server, transport, protocol, talking = await accepted(loop, certificate, VERSIONS[1], read_all)
+        await sides(transport, ("kernel", "kernel"))
+        task = asyncio.ensure_future(loop.sendfile(transport, file, fallback=False))
+        await turns(1)
+        if not task.done():
+            with pytest.raises(RuntimeError, match="unable to write; sendfile is in progress"):
+                transport.write(b"not now")
+        assert await task == len(data)
+        await close(server, transport, protocol)
+        assert await talking == data
+
+    run(loop, main())
+
+
+@needs_kernel
+def test_sendfile_does_not_block(made_loop, certificate, content):
+    """To a peer on the same loop, which could then read nothing, while the socket holds little."""
+    loop = made_loop("kernel")
+    file, data = content
+    parts = [20_000 + 7_919 * n for n in range(20)]     # up to the file's end
+    want = b"".join(data[-size:] for size in parts)
+
+    async def main():
+        received = Recorder()
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        server = await loop.create_server(lambda: received, sock=listener, ssl=certificate.server())
+        sock = connected(listener.getsockname())
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport, protocol = await loop.create_connection(
+            Recorder, sock=sock, ssl=certificate.client(), server_hostname="localhost")
+        await sides(transport, ("kernel", "kernel"))
+        for size in parts:
+            assert await loop.sendfile(transport, file, MUCH - size, fallback=False) == size
+        await received.received(len(want))
+        assert received.data == want
+        await close(server, transport, protocol)
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(not MISSING, reason="the kernel has TLS")
+@pytest.mark.parametrize("offload, side", [("kernel", "ssl"), ("auto", "go")])
+def test_a_kernel_without_tls(made_loop, certificate, offload, side):
+    """Something else goes on, and says why."""
+    loop = made_loop(offload)
+
+    async def main():
+        server, transport, protocol, talking = await accepted(
+            loop, certificate, VERSIONS[1], lambda sock: read_exactly(sock, 5))
+        told = transport.get_extra_info("kloop_tls")
+        assert told[:2] == (side, side) and 'TCP_ULP "tls" is not supported (requires Linux 4.13)' in told.reason
+        transport.write(b"hello")
+        assert await talking == b"hello"
+        await close(server, transport, protocol)
+
+    run(loop, main())
+
+
+def test_a_socket_that_is_not_tcp(made_loop, certificate, tmp_path):
+    loop = made_loop("kernel")
+    path = str(tmp_path / "socket")
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path, ssl=certificate.server())
+        transport, protocol = await loop.create_unix_connection(
+            Recorder, path, ssl=certificate.client(), server_hostname="localhost")
+        assert transport.get_extra_info("kloop_tls") == ("ssl", "ssl", "the kernel's TLS works over TCP sockets only")
+        transport.write(b"hello")
+        await protocol.received(5)
+        await close(server, transport, protocol)
+
+    run(loop, main())
