@@ -110,6 +110,10 @@ class Serving:
             protocol.do(name)
 
     def clients_do(self, act: str) -> None:
+        for protocol in [*self.protocols, *self.connected]:
+            if protocol.transport is not None:
+                # kloop's small writes leave at the end of the turn, or when one asks what has not left.
+                protocol.transport.get_write_buffer_size()
         for peer in self.clients:
             if act == "send":
                 peer.send(100)
