@@ -33,11 +33,15 @@ class Behaviour:
         self.transport = None
         self.written = 0
         self.lost = False
+        self.closed_with_bytes = False
+        self.ended_s = 0.0          # when the burst has begun that has called write_eof()
 
     def react(self, callback: str) -> None:
         reaction = self.reactions.pop(callback, None)
         if callback in ("connection_lost", "resume_writing") and reaction in ("close", "abort"):
             return      # asyncio may call connection_lost() twice then, and fails in the second call
+        if callback == "connection_lost" and reaction == "write" and self.closed_with_bytes:
+            return      # asyncio sends this one, though it drops what is written in any other connection_lost()
         if reaction == "raise":
             self.note_cut()
             raise ZeroDivisionError(callback)
@@ -57,6 +61,12 @@ class Behaviour:
             attempt(self.lane, name, transport.write, args[0])
         elif name == "state":
             self.note_state()
+        elif name == "write_eof":
+            self.ended_s = self.world.burst_s
+            attempt(self.lane, name, transport.write_eof)
+        elif name == "close":
+            self.note_close()
+            attempt(self.lane, name, transport.close)
         elif name == "abort":
             self.note_cut()
             attempt(self.lane, name, transport.abort)
@@ -71,9 +81,7 @@ class Behaviour:
         self.written += size
         kind = (bytes, bytearray, memoryview)[self.written % 3]
         self.world.attempt(self.lane, "write", self.transport.write, kind(data))
-        if self.peer.closed:
-            # The answer to a write is a reset, which the next one meets: each must leave by itself, as on asyncio.
-            self.transport.get_write_buffer_size()
+        self.part()
 
     def write_lines(self, sizes) -> None:
         parts = []
@@ -81,10 +89,20 @@ class Behaviour:
             parts.append(payload(size, self.written))
             self.written += size
         self.world.attempt(self.lane, "writelines", self.transport.writelines, parts)
+        self.part()
+
+    def part(self) -> None:
+        """The answer of a peer that is closed is a reset, which the next write meets: each must leave by itself."""
+        if self.peer.closed:
+            self.transport.get_write_buffer_size()
 
     def note_cut(self) -> None:
         if self.transport is not None and not self.lost and self.transport.get_write_buffer_size():
             self.world.cut.add(self.peer_lane)
+
+    def note_close(self) -> None:
+        if not self.transport.is_closing():
+            self.closed_with_bytes = self.transport.get_write_buffer_size() > 0
 
     def note_state(self) -> None:
         transport = self.transport
@@ -107,6 +125,8 @@ class Behaviour:
 
     def eof_received(self):
         self.note("eof_received")
+        if not self.keeps_open:
+            self.note_close()
         return self.keeps_open
 
     def connection_lost(self, exc):
@@ -194,6 +214,8 @@ def perform(world: World, operation) -> None:
         # kloop's small writes leave at the end of the turn, or when one asks what has not left.
         if protocol.transport is not None:
             protocol.transport.get_write_buffer_size()
+        if args[0] in ("close", "reset") and protocol.ended_s == world.burst_s:
+            return      # kloop's write_eof() leaves with the turn too, and nothing else has it leave before
         getattr(peer, args[0])(*args[1:])
     elif name == "peer reads":
         peer.reads = True
