@@ -15,8 +15,8 @@ LIMITS = ((None, None), (0, 0), (1, 0), (16384, 1), (131072, None), (4 << 20, No
 # Beyond this a small connection whose peer does not read takes some part of a write, and how much is the kernel's
 # affair; of a large one it takes little enough.
 SURELY_TAKEN = 4096
-# More than a small connection whose peer reads takes at once: 64 KiB were seen, and 72 later on.
-SURELY_LEFT = 128 << 10
+# More than a small connection whose peer reads takes at once: 64 KiB at first, 72 later on.
+TAKEN_AT_MOST = 128 << 10
 # What a protocol may do in a callback, once.
 REACTIONS = ("close", "abort", "raise", "write", "pause", "resume", "write_eof", "limits", "nothing")
 CALLBACKS = ("connection_made", "data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing")
@@ -170,23 +170,20 @@ class Connection:
 
     def may_write(self, size: int) -> bool:
         """Whether it is clear if the kernel takes so much."""
-        written = self.protocol.written
-        if size >= LARGE:
-            return written <= 3 * LARGE
-        if not self.peer.reads:
-            return written >= LARGE or written + size <= SURELY_TAKEN
-        return not self.small or self.pauses_surely(size)
-
-    def pauses_surely(self, size: int) -> bool:
-        """Whether it is clear if writing is paused: by no more than what is written, nor by less than the kernel leaves."""
         protocol = self.protocol
-        if protocol.transport is None:
-            return True
         if protocol.burst_s != protocol.world.burst_s:
             protocol.burst_s, protocol.written_before = protocol.world.burst_s, protocol.written
-        queued = protocol.written - protocol.written_before + size
-        high = protocol.transport.get_write_buffer_limits()[1]
-        return queued <= max(high, SURELY_TAKEN) or queued > high + SURELY_LEFT
+        if size >= LARGE:
+            return protocol.written <= 3 * LARGE
+        if not self.peer.reads:
+            return protocol.written >= LARGE or protocol.written + size <= SURELY_TAKEN
+        return not self.small or protocol.transport is None or self.pauses_surely(size)
+
+    def pauses_surely(self, size: int) -> bool:
+        """Whether it is clear if this burst pauses writing: all its bytes do not, or what surely is left does."""
+        queued = self.protocol.written - self.protocol.written_before + size
+        high = self.protocol.transport.get_write_buffer_limits()[1]
+        return queued <= max(high, SURELY_TAKEN) or queued > high + TAKEN_AT_MOST
 
     def pump(self) -> None:
         self.peer.pump()
