@@ -6,7 +6,7 @@ import socket
 
 from hypothesis import strategies as st
 
-from .world import Peer, World, linked, payload
+from .world import Peer, World, is_under_way, linked, payload
 
 SIZES = (1, 100, 8192, 65536, 65537)
 LARGE = 1 << 20
@@ -99,7 +99,13 @@ class Link:
         self.peer.pump()
 
     def owes(self) -> bool:
-        return self.peer.reads and not self.peer.closed and not self.peer.ended and self.busy(self.sending)
+        """What has somewhere to go. A receive that is under way takes what comes, the end too."""
+        peer = self.peer
+        to_peer = peer.reads and not peer.closed and not peer.ended
+        leaves = to_peer and (self.sock.fileno() < 0 or self.busy(self.sending) or is_under_way(self.sock, peer.sock))
+        comes = self.busy(self.receiving) and self.sock.fileno() >= 0 and (
+            peer.closed or peer.to_send and not peer.broken or is_under_way(peer.sock, self.sock))
+        return bool(leaves or comes)
 
     def finish(self) -> None:
         self.peer.reads = True

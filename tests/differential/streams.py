@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from hypothesis import strategies as st
 
-from .world import Peer, World, linked, outcome, payload
+from .world import Peer, World, is_under_way, linked, outcome, payload
 
 SMALL = (0, 1, 100, 1500)
 SIZES = (*SMALL, 8191, 8192, 8193, 65535, 65536, 65537)
@@ -36,6 +37,7 @@ class Behaviour:
         self.written = 0
         self.written_before = 0     # until the burst began
         self.lost = False
+        self.saw_end = False
         self.closed_with_bytes = False
         self.ended_s = 0.0          # when the burst has begun that has called write_eof()
         self.burst_s = 0.0          # when the burst has begun before which written_before was written
@@ -128,6 +130,7 @@ class Behaviour:
         self.note("connection_made")
 
     def eof_received(self):
+        self.saw_end = True
         self.note("eof_received")
         if not self.keeps_open:
             self.note_close()
@@ -164,8 +167,8 @@ class Buffered(Behaviour, asyncio.BufferedProtocol):
 class Connection:
     """One connection: the loop's protocol and its peer."""
 
-    def __init__(self, protocol: Behaviour, peer: Peer, small: bool):
-        self.protocol, self.peer, self.small = protocol, peer, small
+    def __init__(self, protocol: Behaviour, sock: socket.socket, peer: Peer, small: bool):
+        self.protocol, self.sock, self.peer, self.small = protocol, sock, peer, small
         protocol.peer = peer
 
     def may_write(self, size: int) -> bool:
@@ -189,13 +192,18 @@ class Connection:
         self.peer.pump()
 
     def owes(self) -> bool:
-        """Bytes that have somewhere to go."""
+        """What has somewhere to go: bytes, the end of a stream, or a reset."""
         protocol, peer = self.protocol, self.peer
         transport = protocol.transport
-        if transport is None or protocol.lost or peer.closed:
+        if transport is None:
             return False
-        leaves = peer.reads and not peer.ended and transport.get_write_buffer_size() > 0
-        comes = peer.to_send and not peer.broken and transport.is_reading()
+        to_peer = peer.reads and not peer.ended and not peer.closed
+        if protocol.lost:
+            return to_peer
+        leaves = to_peer and (transport.get_write_buffer_size() > 0 or is_under_way(self.sock, peer.sock))
+        comes = transport.is_reading() and (
+            not protocol.saw_end if peer.closed
+            else peer.to_send and not peer.broken or is_under_way(peer.sock, self.sock))
         return bool(leaves or comes)
 
     def finish(self) -> None:
@@ -215,7 +223,7 @@ async def begin(world: World, setup) -> None:
         protocol.begin(world, number, dict(reactions), keeps_open)
         # A peer of a connection with large buffers always reads: how much these take is the kernel's affair.
         peer = Peer(world, protocol.peer_lane, far, reads or not small)
-        world.things.append(Connection(protocol, peer, small))
+        world.things.append(Connection(protocol, ours, peer, small))
         made = world.loop.create_connection(lambda protocol=protocol: protocol, sock=ours)
         world.start(protocol.lane, "connected", made, lambda made: "made")
 
