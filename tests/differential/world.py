@@ -214,25 +214,30 @@ class Peer:
 
 # struct tcp_info (linux/tcp.h) has the state first.
 _TCP_INFO_SIZE = 216
-_BYTES_RECEIVED, _BYTES_SENT, _BYTES_AGAIN = 128, 200, 208
+_BYTES_RECEIVED, _NOT_SENT, _BYTES_SENT, _BYTES_AGAIN = 128, 144, 200, 208
 _ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE, _LAST_ACK, _CLOSING = 1, 4, 5, 7, 9, 11
 
 
 def is_under_way(source: socket.socket, target: socket.socket) -> bool:
-    """Whether bytes, or the end, have left a TCP socket and not reached the other. Unix sockets have no way between."""
+    """Whether bytes that a TCP socket took, or its end, have not reached the other. Unix sockets have no way between.
+
+    The kernel may hold the last bytes until others are acknowledged, which takes 40 ms.
+    """
     if source.family != socket.AF_INET or source.fileno() < 0 or target.fileno() < 0:
         return False
     sent, got = (sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE) for sock in (source, target))
     if _CLOSE in (sent[0], got[0]):     # reset
         return False
-    if len(sent) == _TCP_INFO_SIZE and _u64(sent, _BYTES_SENT) - _u64(sent, _BYTES_AGAIN) > _u64(got, _BYTES_RECEIVED):
-        return True
+    if len(sent) == _TCP_INFO_SIZE:
+        left = _number(sent, _BYTES_SENT, 8) - _number(sent, _BYTES_AGAIN, 8) + _number(sent, _NOT_SENT, 4)
+        if left > _number(got, _BYTES_RECEIVED, 8):
+            return True
     ended = sent[0] in (_FIN_WAIT1, _FIN_WAIT2, _LAST_ACK, _CLOSING)
     return ended and got[0] in (_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2)
 
 
-def _u64(record: bytes, offset: int) -> int:
-    return int.from_bytes(record[offset:offset + 8], sys.byteorder)
+def _number(record: bytes, offset: int, size: int) -> int:
+    return int.from_bytes(record[offset:offset + size], sys.byteorder)
 
 
 def linked(family: str, small: bool) -> tuple[socket.socket, socket.socket]:
