@@ -62,7 +62,7 @@ T ?= 6
 soak: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/soak.py --minutes $(T) $(SOAK_ARGS)
 
-asan: build $(VENV)/.made-test
+asan: build $(VENV)/.made-run $(VENV)/.made-test
 	$(PY) tests/sanitized.py $(ASAN_ARGS)
 
 LIVES ?= 500

@@ -515,6 +515,21 @@ def test_a_reset_connection(loop):
     run(loop, main())
 
 
+def test_a_reset_is_told_to_the_receive_that_was_called_before_a_send(loop):
+    """send(2), which comes before the ring's receive, takes the socket's error."""
+    async def main():
+        ours, peer = pair()
+        with ours:
+            reset(peer)
+            told = await asyncio.gather(loop.sock_recv(ours, 10), loop.sock_sendall(ours, b"data"),
+                                        return_exceptions=True)
+            assert type(told[0]) is ConnectionResetError
+            assert type(told[1]) in (ConnectionResetError, BrokenPipeError)
+            assert await loop.sock_recv(ours, 10) == b""
+
+    run(loop, main())
+
+
 def test_a_reset_while_sending(loop):
     async def main():
         ours, peer = pair()

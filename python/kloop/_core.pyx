@@ -14,7 +14,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
 from cpython.number cimport PyNumber_AsSsize_t
-from libc.errno cimport EAGAIN, EINTR, errno as c_errno
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno as c_errno
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen

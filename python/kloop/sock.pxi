@@ -149,6 +149,8 @@ cdef class SendAll(SocketCall):
         cdef ssize_t n = c_send(self.op.fd, <void *>self.op.ptr, self.op.len, MSG_DONTWAIT | MSG_NOSIGNAL)
         cdef int code = c_errno if n < 0 else 0
         if code and code != EAGAIN and code != EINTR:
+            if code == ECONNRESET:
+                self._leave_reset()
             raise _os_error(code)
         if n > 0:
             self.op.ptr += n
@@ -159,6 +161,13 @@ cdef class SendAll(SocketCall):
             # Not a send in the ring: it may try a datagram again whose bytes it has used up.
             self.op.code = KLOOP_OP_POLL
             self.op.events = POLLOUT
+        return 0
+
+    cdef int _leave_reset(self) except -1:
+        """A socket tells its reset once: to the receive that was called before, though the kernel has that with the poll."""
+        cdef SocketCall receive = self.loop.receiving.get(self.sock)
+        if receive is not None and receive.submitted and receive.op.state == KLOOP_OP_NEW:
+            receive.reset = True
         return 0
 
     cdef int _completed(self, int res, char *data, uint64_t size) except -1:

@@ -33,6 +33,7 @@ cdef class SocketCall:
     cdef bint called_off            # by cancel()
     cdef bint submitted             # the core has it, or will with the next poll
     cdef bint blocking
+    cdef bint reset                 # a send that came later was told the reset that was this receive's to tell
 
     # ---- what each kind of call says
 
@@ -204,6 +205,8 @@ cdef class SocketCall:
         """The kernel's answer, in the walk of the events."""
         cdef SocketCall held = self         # the queue's reference may be the last one
         self.submitted = False
+        if self.reset and res == 0 and size == 0:
+            res = ECONNRESET
         if self.stage != CALL_WAITING:
             self._completed_late(res, data, size)
         elif not self._completed(res, data, size):

@@ -11,7 +11,11 @@ out:
 - asyncio calls eof_received() again whenever reading is resumed after it (docs/compatibility.md).
 - asyncio's transport that was closed with bytes in its buffer has no socket after connection_lost, and fails with
   AttributeError in a write, where one that was closed without drops what is written.
+- write_eof() of a connection that the peer has reset raises OSError on asyncio, where shutdown(2) is called inside it;
+  kloop's comes with the turn, and connection_lost() tells the reset (docs/compatibility.md).
 - A reset in the middle of sock_sendall() is told as a reset or a broken pipe (docs/compatibility.md).
+- A socket tells its reset once: to sock_recv() or to sock_sendall(), whichever meets it first. Where both are under
+  way, kloop may have read before a send that is ready to run.
 - A transport that is aborted, or fails, with bytes in its buffer drops them: how many had left before is the
   kernel's affair.
 """
@@ -21,8 +25,10 @@ from __future__ import annotations
 from .world import REPORTS
 
 BROKEN = ("ConnectionResetError(ECONNRESET)", "BrokenPipeError(EPIPE)")
+RESET_RECEIVE = ("recv", "ConnectionResetError(ECONNRESET)")
 END = ("eof_received",)
 FAILED_WRITES = (("write", "AttributeError"), ("writelines", "AttributeError"))
+SHUTDOWN_OF_RESET = ("write_eof", "OSError(ENOTCONN)")
 ENDS = ("peer saw the end", "peer failed")
 
 
@@ -32,6 +38,9 @@ def difference(expected, seen) -> str:
     lines = []
     for lane in lanes:
         left, right = _normal(lane, expected.lanes.get(lane, [])), _normal(lane, seen.lanes.get(lane, []))
+        if _sends_broke(expected, lane) and _sends_broke(seen, lane):
+            left, right = [[("recv", "end") if event == RESET_RECEIVE else event for event in events]
+                           for events in (left, right)]
         if left != right and not _same_for_the_peer(lane, left, right, lane in expected.cut):
             lines += [lane, f"  asyncio  {left}", f"  kloop    {right}"]
     return "\n".join(lines)
@@ -46,7 +55,7 @@ def _normal(lane: str, events: list) -> list:
         return sorted(events)
     lost = False
     for event in events:
-        if lost and event in FAILED_WRITES:
+        if lost and event in FAILED_WRITES or event == SHUTDOWN_OF_RESET:
             continue
         lost = lost or event[0] == "connection_lost"
         if event[0] == "connection_lost" and event[1] != "None" and kept and kept[-1] == END:
@@ -54,6 +63,13 @@ def _normal(lane: str, events: list) -> list:
         if event != END or END not in kept:
             kept.append(event)
     return kept
+
+
+def _sends_broke(world, lane: str) -> bool:
+    """Whether this is the lane of a socket's receives, of which a send has failed."""
+    if not lane.endswith(" receives"):
+        return False
+    return any(result in BROKEN for _, result in world.lanes.get(lane.replace(" receives", " sends"), []))
 
 
 def _same_for_the_peer(lane: str, left: list, right: list, cut: bool) -> bool:

@@ -6,13 +6,15 @@ import socket
 
 from hypothesis import strategies as st
 
-from .world import Peer, World, linked, payload
+from .world import Peer, World, is_under_way, linked, payload
 
 SIZES = (1, 100, 8192, 65536, 65537)
 LARGE = 1 << 20
 # Beyond this a small connection whose peer does not read takes some part of a send, and how much is the kernel's
 # affair; of a large one it takes little enough.
 SURELY_TAKEN = 4096
+# So many bytes of a peer have come when its send(2) returns, and are received together.
+AT_ONCE = 32 << 10
 # One sock_recv() of kloop gives a receive buffer at most, 128 KiB (docs/compatibility.md).
 RECEIVES = (1, 100, 65536, 1 << 17)
 
@@ -31,28 +33,39 @@ class Link:
 
     def receive(self, size: int) -> None:
         if not self.busy(self.receiving) and not self.closed:
-            self.receiving = self._data("recv", self.world.loop.sock_recv(self.sock, size), size)
+            self.receiving = self._data(lambda left: self.world.loop.sock_recv(self.sock, left), size)
 
     def receive_into(self, size: int) -> None:
         if self.busy(self.receiving) or self.closed:
             return
-        buffer = bytearray(size)
 
-        async def into():
+        async def into(left: int) -> bytes:
+            buffer = bytearray(left)
             return bytes(buffer[:await self.world.loop.sock_recv_into(self.sock, buffer)])
 
-        self.receiving = self._data("recv", into(), size)
+        self.receiving = self._data(into, size)
 
-    def _data(self, name: str, coroutine, size: int):
-        """Several receives in a row count as one of their bytes, but an empty one as the end of the stream."""
+    def _data(self, receive, size: int):
+        """Several receives in a row count as one of their bytes, but an empty one as the end of the stream.
 
-        def show(data):
-            assert len(data) <= size
-            if data:
+        How much of many bytes one receive gives is the kernel's affair, and that of the receive buffers: one that
+        gives many is followed by others.
+        """
+
+        async def receives() -> str:
+            left, many = size, False
+            while True:
+                data = await receive(left)
+                assert len(data) <= left
+                if not data:
+                    return "end"
                 self.world.note_data(self.lane, "received", data)
-            return "data" if data else "end"
+                left -= len(data)
+                many = many or len(data) >= AT_ONCE
+                if not (left and many):
+                    return "data"
 
-        return self.world.start(f"{self.lane} receives", name, coroutine, show)
+        return self.world.start(f"{self.lane} receives", "recv", receives())
 
     def send(self, size: int) -> None:
         if self.busy(self.sending) or self.closed or not self.may_send(size):
@@ -65,6 +78,8 @@ class Link:
         """Whether it is clear if the kernel takes so much."""
         if size >= LARGE:
             return self.written <= 3 * LARGE
+        if self.peer.closed and self.peer.sent > AT_ONCE:
+            return False    # its answer is a reset, before or after the rest has come: a receive makes room for that
         return self.peer.reads or self.written >= LARGE or self.written + size <= SURELY_TAKEN
 
     def cancel(self, which: str) -> None:
@@ -84,7 +99,13 @@ class Link:
         self.peer.pump()
 
     def owes(self) -> bool:
-        return self.peer.reads and not self.peer.closed and not self.peer.ended and self.busy(self.sending)
+        """What has somewhere to go. A receive that is under way takes what comes, the end too."""
+        peer = self.peer
+        to_peer = peer.reads and not peer.closed and not peer.ended
+        leaves = to_peer and (self.sock.fileno() < 0 or self.busy(self.sending) or is_under_way(self.sock, peer.sock))
+        comes = self.busy(self.receiving) and self.sock.fileno() >= 0 and (
+            peer.closed or peer.to_send and not peer.broken or is_under_way(peer.sock, self.sock))
+        return bool(leaves or comes)
 
     def finish(self) -> None:
         self.peer.reads = True

@@ -22,7 +22,7 @@ from .world import World
 # Each driver has a run of its own (tests/everything.py).
 DRIVERS = ["epoll" if os.environ.get("KLOOP_DRIVER") == "epoll" else "io_uring"]
 KINDS = {"streams": streams, "datagrams": datagrams, "sockets": sockets, "servers": servers, "schedule": schedule}
-IN_CI = 60
+IN_CI = 150
 SCRIPTS = int(os.environ.get("KLOOP_DIFFERENTIAL", IN_CI))
 SEED = int(os.environ.get("KLOOP_DIFFERENTIAL_SEED", 0))
 # A script takes some tens of milliseconds on each loop, and shrinking one that fails runs it some hundred times.
