@@ -163,6 +163,7 @@ func (c *Conn) abort(failure *OpError) {
 	c.closing = closeAborting
 	c.failure = failure
 	if c.sending == sendIdle {
+		c.offerAlert()
 		c.dropQueue()
 	}
 	c.engine.markDirty(c)

@@ -132,6 +132,9 @@ func (c *Conn) sent(res int32) {
 		c.advance(int(res))
 	}
 	if c.closing == closeAborting {
+		if res > 0 {
+			c.offerAlert()
+		}
 		c.dropQueue()
 		c.finish()
 		return

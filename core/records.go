@@ -60,7 +60,8 @@ type records struct {
 // StartRecords has everything that is received and sent from now on protected by
 // TLS records, which the handler does not see: it is given data, and what Write
 // takes is sealed. received is what came of records before, in whatever pieces;
-// its data comes with the next poll. WriteEOF and Close send close_notify first;
+// its data comes with the next poll, and so does once more an end of the stream that had
+// been told already. WriteEOF and Close send close_notify first;
 // the peer's is its ReceivedEOF. Backlog counts bytes of records, or of data that
 // the kernel is to seal. A connection whose peer breaks the protocol is sent the
 // alert and closed with EBADMSG; one that the peer ends by an alert, with EPROTO.

@@ -20,6 +20,11 @@ func (e *Engine) openEarly() {
 			early := r.early
 			r.early = nil
 			c.open(early)
+			if c.readEOF && c.opens() {
+				// Told before, but it is behind what has been opened only now.
+				c.readEOF = false
+				c.receivedEOF()
+			}
 			if c.receiveMoves() {
 				e.markDirty(c)
 			}

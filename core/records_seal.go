@@ -134,6 +134,14 @@ func (c *Conn) sealAlert(a ktls.Alert) {
 	c.sealControl(ktls.TypeAlert, content[:])
 }
 
+// offerAlert gives the kernel what it takes of the queue of a connection that ends because of its
+// records: the alert that says why.
+func (c *Conn) offerAlert() {
+	if c.RecordsErr() != nil {
+		c.offer()
+	}
+}
+
 // WriteMessages queues handshake messages behind the handshake: the answer to those
 // that RecordHandler.Messages was given.
 func (c *Conn) WriteMessages(messages []byte) {

@@ -78,6 +78,7 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 			use = core.KernelNever
 		}
 	}
+	behind := l.behind(c.Tag, hostBytes(t.behind, t.behind_len))
 	err = c.StartRecords(core.RecordOptions{
 		Sealer:      sealer,
 		Opener:      opener,
@@ -88,14 +89,16 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		Threshold:   int(t.threshold),
 		SilentClose: true,
 		Kernel:      use,
-	}, l.behind(c.Tag, hostBytes(t.behind, t.behind_len)))
+	}, behind)
 	if err != nil {
 		shadow.Wipe()
 		sealer.Wipe()
 		opener.Wipe()
 		return err
 	}
-	l.eventSpill = slices.DeleteFunc(l.eventSpill, func(event C.struct_kloop_event) bool { return isDataOf(&event, c.Tag) })
+	if len(behind) > 0 {
+		l.dropBehind(c.Tag)
+	}
 	offload := c.RecordsOffload()
 	t.tx, t.rx = recordSide(offload.KernelSeals), recordSide(offload.KernelOpens)
 	reason := offload.Reason
@@ -149,6 +152,14 @@ func (l *loop) behind(tag uint64, p []byte) []byte {
 		}
 	}
 	return p
+}
+
+// dropBehind takes these events off, and that of the stream's end: the core tells it once
+// more, behind what it opens.
+func (l *loop) dropBehind(tag uint64) {
+	l.eventSpill = slices.DeleteFunc(l.eventSpill, func(event C.struct_kloop_event) bool {
+		return isDataOf(&event, tag) || event.kind == C.KLOOP_EV_EOF && uint64(event.user) == tag
+	})
 }
 
 func isDataOf(event *C.struct_kloop_event, tag uint64) bool {

@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant("sends are reordered", "queue.go",
            "grown[i] = q.parts[(q.head+i)&(len(q.parts)-1)]", "grown[i] = q.parts[i]"),
     Mutant("an owner is released at an abort, with the send under way", "conn.go",
-           "\tif c.sending == sendIdle {\n\t\tc.dropQueue()", "\tif c.sending != sendQuick {\n\t\tc.dropQueue()"),
+           "\tif c.sending == sendIdle {\n\t\tc.offerAlert()", "\tif c.sending != sendQuick {\n\t\tc.offerAlert()"),
     Mutant("an owner is released before the quick send is settled", "engine.go",
            "\tif len(e.flying) == 0 || !e.driver.Settled() {", "\tif len(e.flying) == 0 {"),
     Mutant("an owner is not released", "conn_write.go",

@@ -221,7 +221,8 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
         if unread:
             t.incoming_write(unread)
         return h._refuse(reason or os.strerror(-result))
-    _behind(t, s, True)
+    if behind:
+        _behind(t, s, True)
     t.offloaded = True
     t.framed = False
     loop.tls_go += 1
@@ -243,7 +244,10 @@ cdef int _on_records_moved(TLSProtocol t, int sides, bytes reason) except -1:
 
 
 cdef bytes _behind(TLSProtocol t, StreamCore s, bint take):
-    """What has arrived of the stream and was not given to t yet; with `take` it never will be."""
+    """What has arrived of the stream and was not given to t yet; with `take` it never will be.
+
+    Nor then will the stream's end: the core tells it once more, behind what it opens of this.
+    """
     cdef kloop_event *event
     cdef LoopCore loop = s.loop
     cdef list parts = []
@@ -252,18 +256,20 @@ cdef bytes _behind(TLSProtocol t, StreamCore s, bint take):
         if waiting is not None:
             parts += [item for item in waiting if type(item) is bytes]
             if take:
-                waiting[:] = [item for item in waiting if type(item) is not bytes]
+                waiting[:] = [item for item in waiting if type(item) is not bytes and item is not _EOF]
     for i, (kind, res, size, target, payload) in enumerate(loop.stashed):
-        if target is s and kind == KLOOP_EV_DATA:
-            parts.append(payload)
+        if target is s and kind in (KLOOP_EV_DATA, KLOOP_EV_EOF):
+            parts.append(payload or b'')
             if take:
-                loop.stashed[i] = kind, res, 0, target, b''
+                loop.stashed[i] = KLOOP_EV_DATA, 0, 0, target, b''
     for i in range(loop.next_event, loop.k.nevents):
         event = &loop.k.events[i]
-        if event.kind == KLOOP_EV_DATA and event.user == <uint64_t><PyObject *>s:
+        if event.user != <uint64_t><PyObject *>s or event.kind not in (KLOOP_EV_DATA, KLOOP_EV_EOF):
+            continue
+        if event.kind == KLOOP_EV_DATA:
             parts.append(PyBytes_FromStringAndSize(<char *>event.ptr, event.len))
-            if take:
-                event.len = 0
+        if take:
+            event.kind, event.len = KLOOP_EV_DATA, 0
     return b''.join(parts)
 
 
