@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
 import subprocess
 
@@ -187,8 +188,7 @@ def test_a_header_that_no_record_has(loop, certificate, version):
     def talk(peer):
         peer.handshake()
         peer.send(b"\x17\x03\x03\xff\xff" + bytes(100))
-        while peer.sock.recv(1000):
-            pass
+        peer.drain()
 
     _, protocol = talking(loop, Recorder, certificate, version, talk)
     assert isinstance(protocol.lost_with, ssl.SSLError)
@@ -361,6 +361,8 @@ def test_a_certificate_that_is_asked_for_later(loop, certificate, another):
     run(loop, main())
 
 
+@pytest.mark.skipif(os.environ.get("KLOOP_TLS") == "kernel", reason="with offload='kernel' it is declined: "
+                    "a socket stays with the kernel's TLS, whose keys of TLS 1.2 can't be replaced")
 @pytest.mark.parametrize("paused", [False, True], ids=["reading", "paused"])
 def test_another_handshake(loop, certificate, paused):
     """A TLS 1.2 server asks for it (RFC 5246, 7.4.1.1); data passes before, during and after."""
