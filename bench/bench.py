@@ -19,7 +19,7 @@ import native
 from measure import Setup, measure
 from prepare import check_loops, compile_all, progress
 from report import Results, Sample, whole
-from rows import FLOOR, SPIN, SQPOLL, Row, default_rows, full_rows
+from rows import FLOOR, ONLY_IN_SOME_ROWS, Row, default_rows, full_rows
 from subject import MALLOC_SETTINGS, VARIANTS, SubjectFailed
 from webapps import APPS
 
@@ -64,7 +64,7 @@ def select(chosen: argparse.Namespace) -> list[Row]:
 
 
 def loops_of(row: Row, names: list[str]) -> list[str]:
-    return [name for name in names if name not in (SPIN, SQPOLL, FLOOR) or name in row.extra]
+    return [name for name in names if name not in ONLY_IN_SOME_ROWS or name in row.extra]
 
 
 def mallocs_of(row: Row, asked: str | None) -> list[str]:
