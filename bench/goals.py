@@ -82,6 +82,7 @@ GOALS = (
     *_times("tls-oneway/download/1", default=1.5, tuned=1.3, aiofastnet=1.2),
     *_times("tls-oneway/upload/1", default=1.3, tuned=1.2, aiofastnet=1.2),
     Goal("tls-handshake/.*", "per_second", at_least=1.0),
+    Goal("tls-handshake/.*", "cpu_us", at_most=1.0),
     Goal("tls-handshake/.*", "cpu_us", at_most=60, base=SSL, difference=True),
     Goal("tls-memory/.*", "kib_conn", at_most=12, base=ABSOLUTE),
     Goal("process/spawn", "per_second", at_least=4),
