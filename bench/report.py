@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from goals import ABSOLUTE, Goal, goals_for
 from rows import Row
 
-LOAD_KINDS = ("echo", "sock", "unix", "udp", "tls", "tls-oneway", "tls-handshake", "web", "process", "client", "busy", "micro")
+TLS_KINDS = ("tls", "tls-oneway", "tls-handshake")
+LOAD_KINDS = ("echo", "sock", "unix", "udp", *TLS_KINDS, "web", "process", "client", "busy", "micro")
 # The generator's share of its core, above which it may have been the bottleneck, unless the server
 # was as busy: then a rate only says what the server can do at least.
 LOAD_BUSY_LIMIT = 0.95

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from webapps import APPS
@@ -59,6 +60,10 @@ class Row:
             "web": (self.name, self.conns),
         }.get(self.kind, (self.name,))
         return "/".join(str(part) for part in (self.kind, *parts) if part != "")
+
+    def loops(self, names: Sequence[str]) -> list[str]:
+        """Those of the loops that it is measured with."""
+        return [name for name in names if name not in ONLY_IN_SOME_ROWS or name in self.extra]
 
 
 def _echo(style: str, size: str, conns: int, extra: tuple[str, ...] = ()) -> Row:

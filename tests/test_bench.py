@@ -7,7 +7,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
-import bench
 import goals
 import measure
 import report
@@ -48,7 +47,7 @@ def test_every_goal_is_of_a_row_of_the_table():
         assert met, goal
         for row in met:
             assert malloc in row.mallocs, goal
-            assert goal.base == goals.ABSOLUTE or goal.base in bench.loops_of(row, list(VARIANTS)), goal
+            assert goal.base == goals.ABSOLUTE or goal.base in row.loops(tuple(VARIANTS)), goal
 
 
 def test_goals_of_tls_depend_on_malloc_and_on_what_is_compared():
@@ -60,9 +59,9 @@ def test_goals_of_tls_depend_on_malloc_and_on_what_is_compared():
 
 
 def test_peers_of_tls_are_in_the_rows_of_tls_only():
-    names = list(VARIANTS)
+    names = tuple(VARIANTS)
     for row in rows.default_rows():
-        has = {rows.SSL, rows.AIOFASTNET} & set(bench.loops_of(row, names))
+        has = {rows.SSL, rows.AIOFASTNET} & set(row.loops(names))
         assert has == ({rows.SSL, rows.AIOFASTNET} if row.id.startswith("tls") else set()), row.id
 
 
