@@ -79,7 +79,11 @@ func TestOneWay(t *testing.T) {
 	for to, handle := range servers {
 		addr, folder := startTLSServer(t, handle)
 		for _, engine := range engines(t) {
-			for _, conns := range []int{1, 3} {
+			counts := []int{1}
+			if engine == engineEpoll { // the ring's few buffers would be those of the connection that sends most
+				counts = append(counts, 3)
+			}
+			for _, conns := range counts {
 				r := runTestOneWay(t, engine, addr, folder, to, conns)
 				if r.failed() || r.Messages == 0 || r.TotalBytes < r.Messages*mib {
 					t.Errorf("%s, %s, %d: %+v", to, engine, conns, r)
