@@ -19,7 +19,7 @@ export GOTOOLCHAIN := local
 PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ktls check compat bench soak sim sim-mutants asan lives build setup lock clean
+.PHONY: help run test test-ktls check compat bench bench-ktls soak sim sim-mutants asan lives build setup lock clean
 
 help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
@@ -57,6 +57,12 @@ compat: build
 
 bench: build $(VENV)/.made-run $(VENV)/.made-bench
 	$(PY) bench/bench.py $(BENCH_ARGS)
+
+# The record layer by itself: one stream on one core and on two; then against crypto/tls. BENCH_TIME: for each.
+BENCH_TIME ?= 2s
+bench-ktls: $(VENV)/.made-go
+	$(GO) test -count=1 -timeout=0 -run='^$$' -bench='^BenchmarkWorkers$$' -benchtime=$(BENCH_TIME) ./ktls
+	$(GO) test -count=1 -timeout=0 -run='^$$' -bench=. -benchtime=$(BENCH_TIME) ./ktls/tlsconn
 
 T ?= 6
 soak: build $(VENV)/.made-run $(VENV)/.made-bench

@@ -19,7 +19,7 @@ import native
 from measure import Setup, measure
 from prepare import check_loops, compile_all, progress
 from report import Results, Sample, whole
-from rows import FLOOR, SPIN, SQPOLL, Row, default_rows, full_rows
+from rows import FLOOR, Row, default_rows, full_rows
 from subject import MALLOC_SETTINGS, VARIANTS, SubjectFailed
 from webapps import APPS
 
@@ -63,10 +63,6 @@ def select(chosen: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def loops_of(row: Row, names: list[str]) -> list[str]:
-    return [name for name in names if name not in (SPIN, SQPOLL, FLOOR) or name in row.extra]
-
-
 def mallocs_of(row: Row, asked: str | None) -> list[str]:
     if asked is None:
         return list(row.mallocs)
@@ -80,7 +76,7 @@ def run(chosen: argparse.Namespace, setup: Setup, rows: list[Row]) -> list[Sampl
         for row in rows
         for malloc in mallocs_of(row, chosen.malloc)
         for number in range(chosen.rounds)
-        for loop in loops_of(row, chosen.loops)
+        for loop in row.loops(chosen.loops)
     ]
     samples, begin = [], time.monotonic()
     for done, (row, malloc, number, loop) in enumerate(plan):

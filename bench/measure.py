@@ -120,6 +120,32 @@ def tls(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool)
         return under_load(setup, command, count_syscalls, "tls", **options)[0]
 
 
+def oneway(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """TLS server that sends, or receives, as fast as flow control allows. A message is a MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        native.make_certificate(Path(folder))
+        command = python(
+            setup.server_core, variant, malloc, SERVERS / "oneway.py", "--tls", folder, "--direction", row.name
+        )
+        options = {"conns": row.conns, "trusted": f"{folder}/cert.pem"}
+        metrics = under_load(setup, command, count_syscalls, row.name, **options)[0]
+    # Nothing waits for anything: the time of a MiB says what the rate says.
+    return {name: value for name, value in metrics.items() if name not in ("p50_us", "p99_us")}
+
+
+def handshake(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
+    """TLS connections, each with a handshake, one message and its end: the server's cost, or a client's."""
+    with tempfile.TemporaryDirectory() as folder:
+        native.make_certificate(Path(folder))
+        if row.name == "server":
+            command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", "--tls", folder)
+            options = {"conns": row.conns, "trusted": f"{folder}/cert.pem"}
+            return under_load(setup, command, count_syscalls, "handshakes", **options)[0]
+        server = ("tlsserver", "-folder", folder)
+        arguments = ("--tls", folder, "--conns", str(row.conns))
+        return _client(setup, server, variant, malloc, count_syscalls, "handshakes.py", *arguments)
+
+
 def web(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """One of the applications of `make run`."""
     command = python(setup.server_core, variant, malloc, program_of(row.name))
@@ -128,16 +154,30 @@ def web(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool)
 
 def client(setup: Setup, row: Row, variant: str, malloc: str, count_syscalls: bool) -> Metrics:
     """Client under test, against the native echo server."""
-    args = [native.binary(), "echoserver", "-conns", str(row.conns + 1), "-size", str(row.size_bytes)]
+    server = ("echoserver", "-conns", str(row.conns + 1), "-size", str(row.size_bytes))
+    arguments = ("--conns", str(row.conns), "--size", str(row.size_bytes))
+    return _client(setup, server, variant, malloc, count_syscalls, "client.py", *arguments)
+
+
+def _client(
+    setup: Setup,
+    native_server: tuple[str, ...],
+    variant: str,
+    malloc: str,
+    count_syscalls: bool,
+    program: str,
+    *options: str,
+) -> Metrics:
+    """A client under test, against a server of the load generator."""
+    args = [native.binary(), *native_server]
     tie = {"preexec_fn": lambda: machine.pin_and_tie(setup.load_core)}
     server = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **tie)
     try:
         port = server.stdout.readline().strip() if server.stdout else ""
-        arguments = ["--port", port, "--conns", str(row.conns), "--size", str(row.size_bytes)]
-        arguments += ["--warmup", str(WARMUP_S), "--seconds", str(setup.seconds)]
+        arguments = ["--port", port, *options, "--warmup", str(WARMUP_S), "--seconds", str(setup.seconds)]
         if count_syscalls:
             arguments += ["--tracepoint", str(setup.tracepoint)]
-        command = python(setup.server_core, variant, malloc, SERVERS / "client.py", *arguments)
+        command = python(setup.server_core, variant, malloc, SERVERS / program, *arguments)
         got = run_once(setup.seconds + native.GRACE_S, **command)
     finally:
         server.communicate("")
@@ -176,12 +216,27 @@ def idle(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
 
 def memory(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
     """Memory that an idle connection holds, after one message."""
-    command = python(setup.server_core, variant, malloc, SERVERS / "echo.py")
+    return _memory(setup, row, python(setup.server_core, variant, malloc, SERVERS / "echo.py"), "echo", "idle")
+
+
+def tls_memory(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """The same with TLS."""
+    with tempfile.TemporaryDirectory() as folder:
+        native.make_certificate(Path(folder))
+        command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", "--tls", folder)
+        return _memory(setup, row, command, "tls", "tlsidle", trusted=f"{folder}/cert.pem")
+
+
+def _memory(setup: Setup, row: Row, command: dict, first: str, idle: str, **options: str) -> Metrics:
+    """first: the generator's mode for one connection, after which what all of them share is there. idle: that which
+    holds all of them."""
     with Subject(**command) as server:
         addr = native.address(server.first)
-        native.load("echo", addr, core=setup.load_core, seconds=0.1, warmup_s=0, conns=1)
+        native.load(first, addr, core=setup.load_core, seconds=0.1, warmup_s=0, conns=1, **options)
         before = machine.rss_bytes(server.pid)
-        args = [native.binary(), "idle", "-addr", addr, "-conns", str(row.conns)]
+        args = [native.binary(), idle, "-addr", addr, "-conns", str(row.conns)]
+        for name, value in options.items():
+            args += [f"-{name}", value]
         holder = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             said = holder.stdout.readline() if holder.stdout else ""
@@ -223,6 +278,9 @@ KINDS = {
     "sock": sock,
     "startup": startup,
     "tls": tls,
+    "tls-handshake": handshake,
+    "tls-memory": tls_memory,
+    "tls-oneway": oneway,
     "udp": udp,
     "unix": unix,
     "web": web,

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from report import Results
+from report import TLS_KINDS, Results
 from rows import Row
 
 COLOURS = {
@@ -21,7 +21,7 @@ COLOURS = {
     "kloop+sqpoll": "#66a182",
     "kloop+epoll": "#8d96a3",
 }
-MESSAGE_KINDS = ("echo", "sock", "unix", "udp", "tls", "web", "client")
+MESSAGE_KINDS = ("echo", "sock", "unix", "udp", *TLS_KINDS, "web", "client")
 PANELS = (
     ("per_second", MESSAGE_KINDS, "messages per second / uvloop (higher is better)"),
     ("cpu_us", MESSAGE_KINDS, "CPU per message / uvloop (lower is better)"),

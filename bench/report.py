@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rows import Goal, Row, goal_for
+from goals import ABSOLUTE, Goal, goals_for
+from rows import Row
 
-LOAD_KINDS = ("echo", "sock", "unix", "udp", "tls", "web", "process", "client", "busy", "micro")
+TLS_KINDS = ("tls", "tls-oneway", "tls-handshake")
+LOAD_KINDS = ("echo", "sock", "unix", "udp", *TLS_KINDS, "web", "process", "client", "busy", "micro")
 # The generator's share of its core, above which it may have been the bottleneck, unless the server
 # was as busy: then a rate only says what the server can do at least.
 LOAD_BUSY_LIMIT = 0.95
@@ -80,33 +82,42 @@ class Results:
 
     def ratio(self, row: Row, loop: str, base: str, malloc: str, metric: str) -> float | None:
         """Median over the rounds of the ratio within a round, where the machine's mood was most alike."""
-        of_base = {s.round: s.metrics.get(metric) for s in self.samples(row, base, malloc)}
-        ratios = []
-        for sample in self.samples(row, loop, malloc):
-            mine, other = sample.metrics.get(metric), of_base.get(sample.round)
-            if mine is not None and other is not None and other > 0:  # a start-up can be below the noise
-                ratios.append(mine / other)
+        pairs = self._pairs(row, loop, base, malloc, metric)
+        ratios = [mine / other for mine, other in pairs if other > 0]  # a start-up can be below the noise
         return statistics.median(ratios) if ratios else None
+
+    def difference(self, row: Row, loop: str, base: str, malloc: str, metric: str) -> float | None:
+        """The same of differences."""
+        differences = [mine - other for mine, other in self._pairs(row, loop, base, malloc, metric)]
+        return statistics.median(differences) if differences else None
+
+    def _pairs(self, row: Row, loop: str, base: str, malloc: str, metric: str) -> list[tuple[float, float]]:
+        """The figures of two loops in the rounds that have both."""
+        of_base = {s.round: s.metrics.get(metric) for s in self.samples(row, base, malloc)}
+        both = [(s.metrics.get(metric), of_base.get(s.round)) for s in self.samples(row, loop, malloc)]
+        return [(mine, other) for mine, other in both if mine is not None and other is not None]
 
     def load_limited(self, row: Row, loop: str, malloc: str) -> bool:
         """Whether the load generator may have been the bottleneck of a rate."""
         load, server = (self.median(row, loop, malloc, metric) for metric in ("load_busy", "server_busy"))
         return load is not None and server is not None and load > LOAD_BUSY_LIMIT and server < SERVER_BUSY
 
-    def verdicts(self, row: Row, loop: str, malloc: str, metrics: Iterable[str] = METRIC_NAMES) -> dict[str, Verdict]:
-        found = {}
+    def verdicts(self, row: Row, loop: str, malloc: str, metrics: Iterable[str] = METRIC_NAMES) -> list[Verdict]:
+        found = []
         for metric in metrics:
-            goal = goal_for(row.id, loop, malloc, metric)
-            if goal is None:
-                continue
-            if goal.relative:
-                value = self.ratio(row, loop, "uvloop", malloc, metric)
-            else:
-                value = self.median(row, loop, malloc, metric)
-            if value is not None:
-                limited = metric == "per_second" and self.load_limited(row, loop, malloc)
-                found[metric] = Verdict(goal, value, limited)
+            for goal in goals_for(row.id, loop, malloc, metric):
+                value = self._judged(goal, row, loop, malloc)
+                if value is not None:
+                    limited = metric == "per_second" and self.load_limited(row, loop, malloc)
+                    found.append(Verdict(goal, value, limited))
         return found
+
+    def _judged(self, goal: Goal, row: Row, loop: str, malloc: str) -> float | None:
+        """The figure that a goal is about."""
+        if goal.base == ABSOLUTE:
+            return self.median(row, loop, malloc, goal.metric)
+        compare = self.difference if goal.difference else self.ratio
+        return compare(row, loop, goal.base, malloc, goal.metric)
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -128,10 +139,10 @@ def _rate_ratio(results: Results, row: Row, loop: str, base: str, malloc: str) -
     return f"≥{text}" if mine else f"≤{text}"
 
 
-def _goals(verdicts: dict[str, Verdict], named: bool) -> str:
+def _goals(verdicts: list[Verdict], named: bool) -> str:
     texts = []
-    for metric, verdict in verdicts.items():
-        name = f"{METRIC_NAMES[metric]} " if named else ""
+    for verdict in verdicts:
+        name = f"{METRIC_NAMES[verdict.goal.metric]} " if named else ""
         texts.append(f"{name}{verdict.goal} {verdict.word}")
     return ", ".join(texts)
 
@@ -225,11 +236,11 @@ def goal_summary(results: Results, malloc: str) -> tuple[int, list[str]]:
     reached, missed = 0, []
     for row in results.rows:
         for loop in results.loops:
-            for metric, verdict in results.verdicts(row, loop, malloc).items():
+            for verdict in results.verdicts(row, loop, malloc):
                 if verdict.reached:
                     reached += 1
                 else:
-                    name = METRIC_NAMES[metric]
+                    name = METRIC_NAMES[verdict.goal.metric]
                     unknown = ", or more: the load generator was at its limit" if verdict.at_least else ""
                     missed.append(f"{row.id} {loop} {name}: {verdict.value:.2f}{unknown}, goal {verdict.goal}")
     return reached, missed

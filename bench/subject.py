@@ -27,6 +27,8 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "kloop+spin": ("kloop", {"KLOOP_SPIN_US": "50"}),
     "kloop+sqpoll": ("kloop", {"KLOOP_SQPOLL": "1"}),
     "kloop+epoll": ("kloop", {"KLOOP_DRIVER": "epoll"}),
+    "kloop+ssl": ("kloop", {"KLOOP_TLS": "off"}),
+    "uvloop+aiofastnet": ("aiofastnet", {}),
 }
 
 # glibc gives memory back to the kernel and takes it again for every large bytes object with its default thresholds;

@@ -9,8 +9,13 @@
 //	load http        keep-alive GET client
 //	load udp         datagrams, each of them checked; losses are counted
 //	load tls         echo client over TLS
+//	load tlsidle     idle over TLS
+//	load download    receives over TLS what the server sends all the time
+//	load upload      sends over TLS all the time
+//	load handshakes  a TLS connection for each message
 //	load certificate makes what a TLS server and its clients need
 //	load echoserver  echo server
+//	load tlsserver   echo server over TLS, for a client that shakes hands
 //
 // One goroutine on one locked OS thread drives raw non-blocking sockets through
 // an engine, see there. It looks for events for a while before it sleeps, so

@@ -3,8 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"io"
-	"os"
 )
 
 // echoClient keeps depth messages under way on each connection.
@@ -47,7 +45,7 @@ func runEcho(args []string, idle bool) (failed bool, err error) {
 	}
 	if idle {
 		c.idle = true
-		return c.runIdle()
+		return c.hold(c)
 	}
 	return c.runAndReport(c)
 }
@@ -68,17 +66,6 @@ func newEchoClient(l limits, size, depth int) (*echoClient, error) {
 		c.conns[i] = echoConn{client: c, index: i, sentNS: make([]int64, depth)}
 	}
 	return c, nil
-}
-
-// runIdle holds the connections, silent, until standard input ends.
-func (c *echoClient) runIdle() (failed bool, err error) {
-	if err := c.run(c, warming); err != nil || c.result.failed() {
-		fmt.Fprintln(os.Stderr, "load:", c.result.FirstError)
-		return true, err
-	}
-	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return false, err
 }
 
 func (c *echoClient) ramp() (bool, error) {

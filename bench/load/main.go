@@ -48,7 +48,17 @@ func main() {
 	case "udp":
 		failed, err = runUDP(args)
 	case "tls":
-		failed, err = runTLS(args)
+		failed, err = runTLS(args, false)
+	case "tlsidle":
+		failed, err = runTLS(args, true)
+	case "download":
+		failed, err = runOneWay(args, download)
+	case "upload":
+		failed, err = runOneWay(args, upload)
+	case "handshakes":
+		failed, err = runHandshakes(args)
+	case "tlsserver":
+		err = runTLSServer(args)
 	case "certificate":
 		err = runCertificate(args)
 	case "echoserver":
@@ -65,8 +75,10 @@ func main() {
 	}
 }
 
+const modes = "echo idle http udp tls tlsidle download upload handshakes certificate echoserver tlsserver"
+
 func printUsage() {
-	fmt.Fprintln(os.Stderr, "usage: load echo|idle|http|udp|tls|certificate|echoserver [options]; load MODE -h lists them")
+	fmt.Fprintln(os.Stderr, "usage: load MODE [options]; load MODE -h lists them. Modes: "+modes)
 	os.Exit(exitUsage)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"time"
@@ -279,6 +280,18 @@ func (s *session) runAndReport(c client) (failed bool, err error) {
 		return true, err
 	}
 	return s.reportAndClose()
+}
+
+// hold has every connection exchange one message, and then keeps them, silent,
+// until standard input ends.
+func (s *session) hold(c client) (failed bool, err error) {
+	if err := s.run(c, warming); err != nil || s.result.failed() {
+		fmt.Fprintln(os.Stderr, "load:", s.result.FirstError)
+		return true, err
+	}
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return false, err
 }
 
 func (s *session) reportAndClose() (failed bool, err error) {

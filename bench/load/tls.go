@@ -1,13 +1,8 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"flag"
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // tlsClient keeps one message under way on each of its TLS connections: crypto/tls
@@ -15,17 +10,17 @@ import (
 // more than the encryption of a small message.
 type tlsClient struct {
 	*session
+	tlsDialer
 	size    int
-	to      peer
-	config  *tls.Config
 	pattern *pattern
 	conns   []tlsConn
 	buffer  []byte // shared: what was decrypted is checked at once
 	started int
 	proven  int
+	idle    bool // connections stay silent after their first message
 }
 
-func runTLS(args []string) (failed bool, err error) {
+func runTLS(args []string, idle bool) (failed bool, err error) {
 	f := flag.NewFlagSet("tls", flag.ExitOnError)
 	var l limits
 	l.register(f)
@@ -42,34 +37,28 @@ func runTLS(args []string) (failed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if idle {
+		c.idle = true
+		return c.hold(c)
+	}
 	return c.runAndReport(c)
 }
 
 func newTLSClient(l limits, size int, trusted string) (*tlsClient, error) {
-	to, err := parsePeer(l.addr)
+	d, err := newTLSDialer(l.addr, trusted)
 	if err != nil {
 		return nil, err
-	}
-	roots := x509.NewCertPool()
-	text, err := os.ReadFile(trusted)
-	if err != nil {
-		return nil, err
-	}
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: no certificate in it", trusted)
 	}
 	// A record is a little larger than what it holds.
 	s, err := newSession(l, "tls", shape{slots: l.conns, chunk: size + size/8})
 	if err != nil {
 		return nil, err
 	}
-	c := &tlsClient{session: s, size: size, to: to, pattern: newPattern(), buffer: make([]byte, maxChunk)}
-	// Records of 16 KiB from the start, not only after the first 128 KiB.
-	c.config = &tls.Config{RootCAs: roots, ServerName: serverName, DynamicRecordSizingDisabled: true}
+	c := &tlsClient{session: s, tlsDialer: d, size: size, pattern: newPattern(), buffer: make([]byte, maxChunk)}
 	c.result.SizeBytes = size
 	c.conns = make([]tlsConn, l.conns)
 	for i := range c.conns {
-		c.conns[i] = tlsConn{client: c, index: i}
+		c.conns[i] = tlsConn{client: c, tlsPipe: tlsPipe{engine: s.engine, index: i}}
 	}
 	return c, nil
 }
@@ -87,6 +76,9 @@ func (c *tlsClient) ramp() (bool, error) {
 }
 
 func (c *tlsClient) start() {
+	if c.idle {
+		return
+	}
 	for i := range c.conns {
 		c.conns[i].next()
 	}
@@ -96,7 +88,7 @@ func (c *tlsClient) tick() {}
 
 func (c *tlsClient) connected(slot int) { c.conns[slot].next() }
 
-func (c *tlsClient) sent(slot int) { c.conns[slot].taken() }
+func (c *tlsClient) sent(slot int) { c.conns[slot].sentAll() }
 
 func (c *tlsClient) received(slot int, p []byte) { c.conns[slot].received(p) }
 
@@ -121,27 +113,4 @@ func (c *tlsClient) outstanding() (n int) {
 		}
 	}
 	return n
-}
-
-// dialTLS connects and shakes hands, and answers a socket for the engine.
-func (c *tlsClient) dialTLS() (*tlsWire, *tls.Conn, error) {
-	fd, err := c.to.dial()
-	if err != nil {
-		return nil, nil, err
-	}
-	wire, err := newTLSWire(fd)
-	if err != nil {
-		unix.Close(fd)
-		return nil, nil, err
-	}
-	secure := tls.Client(wire, c.config)
-	if err := secure.Handshake(); err != nil {
-		unix.Close(fd)
-		return nil, nil, fmt.Errorf("handshake: %w", err)
-	}
-	if err := wire.carry(); err != nil {
-		unix.Close(fd)
-		return nil, nil, err
-	}
-	return wire, secure, nil
 }

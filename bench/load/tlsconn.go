@@ -2,21 +2,16 @@ package main
 
 import (
 	"bytes"
-	"crypto/tls"
 	"io"
 )
 
 // tlsConn is one connection's place in its stream of bytes.
 type tlsConn struct {
+	tlsPipe
 	client *tlsClient
-	index  int
 	state  connState
-	wire   *tlsWire
-	secure *tls.Conn
 
 	waiting    bool // the server owes an answer, or the end
-	moving     bool // the kernel has not taken all that was sent
-	due        bool // something is to be sent when it has
 	sent       uint64
 	verified   uint64
 	sentNS     int64
@@ -24,7 +19,7 @@ type tlsConn struct {
 }
 
 func (c *tlsConn) connect() (err error) {
-	if c.wire, c.secure, err = c.client.dialTLS(); err != nil {
+	if c.wire, c.secure, err = c.client.dial(); err != nil {
 		return err
 	}
 	c.state = open
@@ -44,26 +39,9 @@ func (c *tlsConn) next() {
 	c.push()
 }
 
-// push sends what crypto/tls has written. The engine may need those bytes until
-// it has sent them, so what is written in the meantime goes to another buffer.
-func (c *tlsConn) push() {
-	if c.due = c.moving; c.due || len(c.wire.out) == 0 {
-		return
-	}
-	p := c.wire.out
-	if c.moving = !c.client.engine.send(c.index, p); c.moving {
-		c.wire.out, c.wire.spare = c.wire.spare[:0], p
-	} else {
-		c.wire.out = p[:0]
-	}
-}
-
-func (c *tlsConn) taken() {
-	c.moving = false
+func (c *tlsConn) sentAll() {
 	c.progressNS = c.client.fairNS
-	if c.due {
-		c.push()
-	}
+	c.taken()
 }
 
 // received decrypts and checks what has come.

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import ssl
 import threading
+from collections.abc import Awaitable
 from pathlib import Path
 
 from loops import arguments, new_loop, report, stop_on_signal
@@ -88,13 +89,13 @@ def spin() -> None:
         pass
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Serve until SIGTERM."""
+async def serve(starting: Awaitable[asyncio.AbstractServer], path: str | None = None) -> None:
+    """Start a server, say where it listens, and serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     stop_on_signal(loop, stopped.set)
-    server = await start(options)
-    print(options.path or server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
+    server = await starting
+    print(path or server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
     await stopped.wait()
     server.close()
 
@@ -112,7 +113,7 @@ def main() -> None:
     loop = new_loop(options.loop)
     if options.spinning_thread:
         threading.Thread(target=spin, daemon=True).start()
-    loop.run_until_complete(serve(options))
+    loop.run_until_complete(serve(start(options), options.path))
     report(loop, style=options.style)
     # The process ends here: closing 5,000 connections one by one is not what is measured.
 

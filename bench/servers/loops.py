@@ -8,7 +8,8 @@ import json
 import signal
 from collections.abc import Callable
 
-LOOPS = ("asyncio", "uvloop", "kloop")
+# aiofastnet: its transports on uvloop.
+LOOPS = ("asyncio", "uvloop", "aiofastnet", "kloop")
 
 
 def new_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -17,6 +18,11 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
         import uvloop
 
         return uvloop.new_event_loop()
+    if name == "aiofastnet":
+        import aiofastnet
+        import uvloop
+
+        return aiofastnet.loop_factory(uvloop.new_event_loop)()
     if name == "kloop":
         import kloop
 

@@ -80,6 +80,7 @@ cdef int _send_now(StreamCore s) except -1:
         left = kloop_lib.send_now(loop.k, s.id)
     _release_owners(s.loop.k)
     s.unsent = 0
+    s.offered_turn = loop.turn
     if left < 0:
         return s._fatal_error(_os_error(<int>-left), f'Fatal write error on {s.kind} transport')
     if left > 0:
@@ -157,7 +158,9 @@ cdef uint64_t _buffer_size(StreamCore s) except? 0:
 
 cdef int _on_backlog(StreamCore s, uint64_t queued) except -1:
     cdef uint64_t later = _unsent_of(s)         # written after the poll that brought this event
-    if s.conn_lost:
+    # A callback that came before this event may have offered all to the kernel since: what that left, if
+    # anything, is known, and of a backlog that is over no SENT event will tell.
+    if s.conn_lost or s.offered_turn == s.loop.turn:
         return 0
     s.backlogged = True
     s.backlog = queued + later

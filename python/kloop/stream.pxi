@@ -78,6 +78,7 @@ cdef class StreamCore:
     cdef uint64_t backlog               # bytes
     cdef uint64_t unsent                # bytes written in this turn
     cdef uint64_t unsent_turn
+    cdef uint64_t offered_turn          # the last turn in which the kernel was offered all at once
     cdef uint64_t high
     cdef uint64_t low
 

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	_ "unsafe" // for linkname
+
+	"golang.org/x/sys/unix"
+)
+
+// suite is the only one that is offered, so that every server, whatever its
+// preference, encrypts alike. crypto/tls has no setting for the suites of TLS 1.3, only
+// these two variables, which it keeps open to go:linkname.
+const suite = tls.TLS_AES_128_GCM_SHA256
+
+//go:linkname suitesWithAES crypto/tls.defaultCipherSuitesTLS13
+var suitesWithAES []uint16
+
+//go:linkname suitesWithoutAES crypto/tls.defaultCipherSuitesTLS13NoAES
+var suitesWithoutAES []uint16
+
+// curves is one group for all peers: the newest OpenSSL would else choose another than an
+// older one, at ten times the cost.
+var curves = []tls.CurveID{tls.X25519}
+
+func init() {
+	suitesWithAES = []uint16{suite}
+	suitesWithoutAES = []uint16{suite}
+}
+
+// tlsDialer makes TLS connections to one server.
+type tlsDialer struct {
+	to     peer
+	config *tls.Config
+}
+
+// newTLSDialer trusts the certificate in the file trusted, and no other.
+func newTLSDialer(addr, trusted string) (tlsDialer, error) {
+	to, err := parsePeer(addr)
+	if err != nil {
+		return tlsDialer{}, err
+	}
+	roots := x509.NewCertPool()
+	text, err := os.ReadFile(trusted)
+	if err != nil {
+		return tlsDialer{}, err
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return tlsDialer{}, fmt.Errorf("%s: no certificate in it", trusted)
+	}
+	return tlsDialer{to, &tls.Config{
+		RootCAs:          roots,
+		ServerName:       serverName,
+		MinVersion:       tls.VersionTLS13,
+		CurvePreferences: curves,
+		// Records of 16 KiB from the start, not only after the first 128 KiB.
+		DynamicRecordSizingDisabled: true,
+	}}, nil
+}
+
+// dial connects and shakes hands, and answers a socket for the engine.
+func (d *tlsDialer) dial() (*tlsWire, *tls.Conn, error) {
+	fd, err := d.to.dial()
+	if err != nil {
+		return nil, nil, err
+	}
+	wire, err := newTLSWire(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, nil, err
+	}
+	secure := tls.Client(wire, d.config)
+	if err := secure.Handshake(); err != nil {
+		unix.Close(fd)
+		return nil, nil, fmt.Errorf("handshake: %w", err)
+	}
+	if err := asAgreed(secure); err != nil {
+		unix.Close(fd)
+		return nil, nil, err
+	}
+	if err := wire.carry(); err != nil {
+		unix.Close(fd)
+		return nil, nil, err
+	}
+	return wire, secure, nil
+}
+
+// asAgreed says what a finished handshake is not: full, TLS 1.3, and of our suite.
+func asAgreed(secure *tls.Conn) error {
+	if s := secure.ConnectionState(); s.Version != tls.VersionTLS13 || s.CipherSuite != suite || s.DidResume {
+		return fmt.Errorf("handshake: %s, %s, resumed %t", tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite), s.DidResume)
+	}
+	return nil
+}
+
+// tlsPipe is a TLS connection over an engine, as far as sending is concerned.
+type tlsPipe struct {
+	engine engine
+	index  int // of its slot
+	wire   *tlsWire
+	secure *tls.Conn
+	moving bool // the kernel has not taken all that was sent
+	due    bool // something is to be sent when it has
+}
+
+// push sends what crypto/tls has written. The engine may need those bytes until
+// it has sent them, so what is written in the meantime goes to another buffer.
+func (p *tlsPipe) push() {
+	if p.due = p.moving; p.due || len(p.wire.out) == 0 {
+		return
+	}
+	out := p.wire.out
+	if p.moving = !p.engine.send(p.index, out); p.moving {
+		p.wire.out, p.wire.spare = p.wire.spare[:0], out
+	} else {
+		p.wire.out = out[:0]
+	}
+}
+
+// taken goes on when the kernel has taken what was pushed.
+func (p *tlsPipe) taken() {
+	p.moving = false
+	if p.due {
+		p.push()
+	}
+}
