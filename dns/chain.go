@@ -80,9 +80,9 @@ func (f *found) limit(rr wire.RR) {
 func (f *found) hop(alias *wire.CNAME) error {
 	f.limit(alias)
 	f.aliases = append(f.aliases, f.name)
-	f.name = lowerASCII(alias.Target)
+	f.name = alias.Target
 	for _, before := range f.aliases {
-		if before == f.name {
+		if equalNames(before, f.name) {
 			return ErrLoop
 		}
 	}
@@ -97,7 +97,7 @@ func (f *found) negative(m *wire.Msg) {
 	}
 	for _, rr := range m.Ns {
 		soa, ok := rr.(*wire.SOA)
-		if ok && soa.Hdr.Class == wire.ClassINET && wire.IsSubDomain(lowerASCII(soa.Hdr.Name), f.name) {
+		if ok && soa.Hdr.Class == wire.ClassINET && wire.IsSubDomain(lowerASCII(soa.Hdr.Name), lowerASCII(f.name)) {
 			f.limit(soa)
 			f.keep = min(f.ttl, soa.Minttl)
 			return

@@ -51,9 +51,12 @@ func (e GAIError) Error() string {
 
 // gaiError makes of a lookup's error what libc says in its place. A context's error stays.
 func gaiError(err error) error {
+	var already GAIError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &already):
+		return already
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrClosed):
 		return err
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrName):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -210,7 +211,7 @@ func numericHost(host string, hints Hints) (*hostInfo, error) {
 	case !isIPv6:
 		return nil, nil
 	case hints.Family == unix.AF_INET && ip.Is4In6():
-		ip = ip.Unmap()
+		ip, scope = ip.Unmap(), 0
 	case hints.Family == unix.AF_INET:
 		return nil, EAI_ADDRFAMILY
 	}
@@ -226,9 +227,17 @@ func (r *Resolver) namedHost(ctx context.Context, host string, hints Hints) (*ho
 	want := families{v4: hints.Family != unix.AF_INET6, v6: hints.Family != unix.AF_INET}
 	mapping := hints.Family == unix.AF_INET6 && hints.Flags&AI_V4MAPPED != 0
 	found, err := r.addresses(ctx, host, want)
-	if !mapping || err == nil && hints.Flags&AI_ALL == 0 {
-		if err != nil {
-			return nil, err
+	if !mapping && err != nil {
+		return nil, err
+	}
+	if !mapping {
+		return &hostInfo{canonical: found.canonical, ips: found.ips}, nil
+	}
+	if err == nil && hints.Flags&AI_ALL == 0 {
+		// libc leaves mapped addresses out where it has not made them itself.
+		found.ips = slices.DeleteFunc(found.ips, netip.Addr.Is4In6)
+		if len(found.ips) == 0 {
+			return nil, EAI_NONAME
 		}
 		return &hostInfo{canonical: found.canonical, ips: found.ips}, nil
 	}
@@ -323,25 +332,20 @@ func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
 	}
 	// The first that fits is what an explicit type or protocol means.
 	explicit := hints.SockType != 0 || hints.Protocol != 0
+	named := service != nil && *service != ""
+	port, isPort, isNumber := uint16(0), true, true
+	if named {
+		port, isPort, isNumber = servicePortNumber(*service)
+	}
 	switch {
+	case !isNumber && hints.Flags&AI_NUMERICSERV != 0:
+		return nil, EAI_NONAME
 	case len(fitting) == 0 && hints.SockType != 0:
 		return nil, EAI_SOCKTYPE
-	case len(fitting) == 0:
+	case len(fitting) == 0, explicit && fitting[0].noService && named:
 		return nil, EAI_SERVICE
-	case explicit && fitting[0].noService && service != nil && *service != "":
-		return nil, EAI_SERVICE
-	}
-	var port uint16
-	if service != nil && *service != "" {
-		n, isNumber := servicePortNumber(*service)
-		switch {
-		case isNumber:
-			port = n
-		case hints.Flags&AI_NUMERICSERV != 0:
-			return nil, EAI_NONAME
-		default:
-			return r.namedEndpoints(*service, fitting, explicit, hints)
-		}
+	case !isPort:
+		return r.namedEndpoints(*service, fitting, explicit, hints)
 	}
 	if explicit {
 		return []endpoint{fitting[0].endpoint(hints, port)}, nil
@@ -355,18 +359,22 @@ func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
 	return all, nil
 }
 
-// servicePortNumber reads a port as strtoul(3) does; its low 16 bits count.
-func servicePortNumber(s string) (uint16, bool) {
+// servicePortNumber reads a number as strtoul(3) does and glibc keeps it: its low 16 bits are
+// the port, and a number whose low 32 bits are negative is none, but a name.
+func servicePortNumber(s string) (port uint16, isPort, isNumber bool) {
 	s = strings.TrimLeft(s, " \t\n\v\f\r")
-	negative := strings.HasPrefix(s, "-")
-	n, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimPrefix(s, "-"), "+"), 10, 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, false
+	digits, negative := strings.CutPrefix(s, "-")
+	if !negative {
+		digits = strings.TrimPrefix(s, "+")
 	}
-	if negative {
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, false, false
+	}
+	if negative && err == nil {
 		n = -n
 	}
-	return uint16(n), true
+	return uint16(n), int32(n) >= 0, true
 }
 
 // namedEndpoints looks up a service: for the one kind that is asked for, or for all that have it.

@@ -79,7 +79,7 @@ func shortName(name string, flags int) string {
 
 // numericName is an address, with its interface if it has one.
 func numericName(ip netip.Addr, scopeID uint32) string {
-	text := ip.WithZone("").String()
+	text := presentation(ip)
 	if !ip.Is6() || scopeID == 0 {
 		return text
 	}
@@ -107,4 +107,14 @@ func (r *Resolver) serviceName(port uint16, flags int) (string, error) {
 		return name, nil
 	}
 	return number, nil
+}
+
+// presentation is an address in inet_ntop(3)'s form, which has IPv4-compatible addresses end as
+// IPv4 ones do.
+func presentation(ip netip.Addr) string {
+	ip = ip.WithZone("")
+	if p := ip.As16(); ip.Is6() && p[12]|p[13] != 0 && [12]byte(p[:12]) == [12]byte{} {
+		return "::" + netip.AddrFrom4([4]byte(p[12:])).String()
+	}
+	return ip.String()
 }

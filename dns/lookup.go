@@ -134,16 +134,15 @@ func (r *Resolver) searchAddresses(ctx context.Context, host string, want famili
 		want.v6 = false
 	}
 	noData, failed := false, false
-	var own error
+	var first error // of the name itself, if it was tried first: that is what is told
 	names := candidates(host, conf)
 	for i := 0; i < len(names); i++ {
 		found, err := r.domainAddresses(ctx, names[i], want, conf.SingleRequest)
 		if err == nil {
 			return found, nil
 		}
-		asIs := names[i] == host+"." || names[i] == host
-		if asIs {
-			own = err
+		if i == 0 && isHost(names[i], host) {
+			first = err
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -153,25 +152,29 @@ func (r *Resolver) searchAddresses(ctx context.Context, host string, want famili
 		case errors.Is(err, ErrNotFound), errors.Is(err, ErrName):
 		case errors.Is(err, ErrServer):
 			failed = true
+		case first == nil && i < len(names)-1 && isHost(names[len(names)-1], host):
+			// Servers that don't answer won't for another domain. What is left is the name
+			// itself.
+			i = len(names) - 2
+			failed = true
 		default:
-			// Servers that don't answer won't for another domain: what is left is the name
-			// itself, if that was not tried.
-			if own == nil && i < len(names)-1 && names[len(names)-1] == host+"." {
-				i = len(names) - 2
-				continue
-			}
 			return nil, err
 		}
 	}
 	switch {
-	case own != nil:
-		return nil, own
+	case first != nil:
+		return nil, first
 	case noData:
 		return nil, &Error{Name: host, Err: ErrNoData}
 	case failed:
 		return nil, &Error{Name: host, Err: ErrServer}
 	}
 	return nil, &Error{Name: host, Err: ErrNotFound}
+}
+
+// isHost says that a candidate is the host's name itself.
+func isHost(candidate, host string) bool {
+	return candidate == host || candidate == host+"."
 }
 
 // domainAddresses asks for A and AAAA, side by side. What one of them has is enough.
@@ -218,7 +221,9 @@ func joinAddresses(name string, types []uint16, entries []*cached, errs []error)
 	var worst error
 	for i := range types {
 		if errs[i] == nil {
-			found.canonical = strings.TrimSuffix(entries[i].found.name, ".")
+			if found.canonical == "" && len(entries[i].found.aliases) > 0 {
+				found.canonical = strings.TrimSuffix(entries[i].found.name, ".")
+			}
 			for _, rr := range entries[i].found.records {
 				found.ips = append(found.ips, addressOf(rr))
 			}
@@ -230,10 +235,13 @@ func joinAddresses(name string, types []uint16, entries []*cached, errs []error)
 			worst = errs[i]
 		}
 	}
-	if len(found.ips) > 0 {
-		return found, nil
+	if len(found.ips) == 0 {
+		return nil, &Error{Name: name, Err: worst}
 	}
-	return nil, &Error{Name: name, Err: worst}
+	if found.canonical == "" {
+		found.canonical = strings.TrimSuffix(name, ".") // with the case of its letters, as libc
+	}
+	return found, nil
 }
 
 func addressOf(rr wire.RR) netip.Addr {
@@ -276,7 +284,11 @@ func (r *Resolver) LookupAddr(ctx context.Context, ip netip.Addr) ([]string, err
 }
 
 func (r *Resolver) pointers(ctx context.Context, ip netip.Addr) ([]string, error) {
-	name, err := wire.ReverseAddr(ip.WithZone("").Unmap().String())
+	ip = ip.WithZone("").Unmap()
+	if p := ip.As16(); ip.Is6() && [12]byte(p[:12]) == [12]byte{} {
+		ip = netip.AddrFrom4([4]byte(p[12:])) // IPv4-compatible: libc takes these for IPv4 ones
+	}
+	name, err := wire.ReverseAddr(ip.String())
 	if err != nil {
 		return nil, &Error{Name: ip.String(), Err: ErrName}
 	}

@@ -281,7 +281,7 @@ func (r *Resolver) askAll(ctx context.Context, name string, rrtype uint16) (*cac
 	setup := r.setup.Load()
 	whole := &found{name: name, ttl: ttlMax, authenticated: true}
 	for range hopsMax {
-		m, err := r.query(ctx, whole.name, rrtype)
+		m, err := r.query(ctx, lowerASCII(whole.name), rrtype)
 		if err != nil {
 			return nil, err
 		}
@@ -304,7 +304,7 @@ func (r *Resolver) askAll(ctx context.Context, name string, rrtype uint16) (*cac
 func (f *found) append(part *found) error {
 	for _, alias := range part.aliases {
 		for _, before := range f.aliases {
-			if before == alias {
+			if equalNames(before, alias) {
 				return fmt.Errorf("%w: %w", ErrServer, ErrLoop)
 			}
 		}

@@ -33,6 +33,7 @@ type stream struct {
 
 	mu     sync.Mutex
 	conn   *streamConn
+	making chan struct{} // closed when a connection is there, or can't be had; nil: none is being made
 	closed bool
 }
 
@@ -86,30 +87,48 @@ func (s *stream) attempt(ctx context.Context, q *query) (packet []byte, again bo
 
 // begin answers a connection on which an answer to this id is waited for.
 func (s *stream) begin(ctx context.Context, id uint16) (*streamConn, <-chan []byte, error) {
-	s.mu.Lock()
-	c := s.conn
-	s.mu.Unlock()
-	if c != nil {
-		if answer := c.register(id); answer != nil {
-			return c, answer, nil
+	for {
+		s.mu.Lock()
+		c, making := s.conn, s.making
+		if making == nil {
+			if c != nil {
+				if answer := c.register(id); answer != nil {
+					s.mu.Unlock()
+					return c, answer, nil
+				}
+			}
+			s.making = make(chan struct{})
+			s.mu.Unlock()
+			return s.connect(ctx, id)
+		}
+		s.mu.Unlock()
+		select {
+		case <-making:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
 		}
 	}
+}
+
+// connect makes a connection. Others wait for it meanwhile. One that was there lives until its
+// questions are answered.
+func (s *stream) connect(ctx context.Context, id uint16) (*streamConn, <-chan []byte, error) {
 	conn, err := s.dial(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.making)
+	s.making = nil
 	if err != nil {
 		return nil, nil, err
 	}
-	c = &streamConn{conn: conn, owner: s, waiting: map[uint16]chan []byte{}}
+	if s.closed {
+		_ = conn.Close()
+		return nil, nil, ErrClosed
+	}
+	c := &streamConn{conn: conn, owner: s, waiting: map[uint16]chan []byte{}}
+	s.conn = c
 	answer := c.register(id)
-	s.mu.Lock()
-	closed := s.closed
-	if !closed {
-		s.conn = c // one that was there lives until its questions are answered
-	}
-	s.mu.Unlock()
 	go c.read()
-	if closed {
-		c.fail(ErrClosed)
-	}
 	return c, answer, nil
 }
 
