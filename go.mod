@@ -9,4 +9,4 @@ require (
 	golang.org/x/net v0.62.0
 )
 
-require github.com/miekg/dns v1.1.73 // indirect
+require github.com/miekg/dns v1.1.73

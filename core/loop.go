@@ -275,6 +275,8 @@ func (l *Loop) Close() error {
 	err := l.engine.Close()
 	if !isDone(l.ended) {
 		close(l.ended)
+		// What was posted by goroutines that had not seen the end: it cleans up.
+		l.engine.runPosted()
 	}
 	return err
 }

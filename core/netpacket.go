@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +24,12 @@ const packetOverhead = 64
 // (ECONNREFUSED: see udp(7)) is told by a read.
 type NetPacketConn struct {
 	loop          *Loop
-	endpoint      *Datagram // the loop's thread alone calls it
+	endpoint      *Datagram // the loop's thread alone uses it; nil before it is adopted, or if it can't be
 	local, remote net.Addr  // remote is nil if it is not connected
+
+	socket  sync.RWMutex // locked for reading while the socket is used, so that it is not closed then
+	fd      int          // -1 once it is closed
+	claimed atomic.Bool  // the loop's thread has begun with it, or never will
 
 	readBy, writeBy    deadline
 	readable, writable chan struct{} // a token says: look again
@@ -73,51 +78,75 @@ func (l *Loop) DialPacket(at netip.AddrPort) (*NetPacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	zone := uint32(0)
-	if at.Addr().Is6() {
-		zone = binary.NativeEndian.Uint32(raw[sockaddr6Scope:])
-	}
 	fd, err := unix.Socket(family(at), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Connect(fd, sockaddrOf(at, zone)); err != nil {
+	if err := unix.Connect(fd, sockaddrOf(at, scopeOf(raw))); err != nil {
 		closeFD(fd)
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return l.packetConn(fd, net.UDPAddrFromAddrPort(at))
 }
 
-// packetConn makes an endpoint of a socket, which it owns from then on.
+// scopeOf is the interface of a raw address.
+func scopeOf(raw []byte) uint32 {
+	if len(raw) < sockaddr6Size {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(raw[sockaddr6Scope:])
+}
+
+// packetConn makes an endpoint of a socket, which it owns from then on. It does not wait for
+// the loop's thread: a datagram may be sent at once, and its answer waits in the socket.
 func (l *Loop) packetConn(fd int, remote net.Addr) (*NetPacketConn, error) {
 	c := &NetPacketConn{
 		loop:     l,
+		fd:       fd,
 		local:    net.UDPAddrFromAddrPort(localAddr(fd)),
 		remote:   remote,
 		readable: make(chan struct{}, 1),
 		writable: make(chan struct{}, 1),
 		closed:   make(chan struct{}),
 	}
-	var failed error
-	if !l.call(func() { failed = c.start(fd) }) {
-		failed = ErrClosed
-	}
-	if failed != nil {
+	l.Post(c.start)
+	// What is posted now may never run if the loop is closed.
+	if isDone(l.ended) && !c.claimed.Swap(true) {
 		closeFD(fd)
-		return nil, failed
+		return nil, ErrClosed
 	}
 	return c, nil
 }
 
-func (c *NetPacketConn) start(fd int) error {
-	d, err := c.loop.engine.AdoptDatagram(fd, packetHandler{c})
-	if err != nil {
-		return err
+// start begins to receive, in the loop's thread.
+func (c *NetPacketConn) start() {
+	if c.claimed.Swap(true) {
+		return
 	}
-	d.ownsFD = true
-	d.Resume()
+	d, err := c.loop.engine.AdoptDatagram(c.fd, packetHandler{c})
+	if err != nil {
+		c.closeSocket()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.failure = net.ErrClosed
+		if !errors.Is(err, ErrClosed) {
+			c.failure = err
+		}
+		notify(c.readable)
+		return
+	}
 	c.endpoint = d
-	return nil
+	d.Resume()
+}
+
+// closeSocket waits for system calls under way, of which none takes time.
+func (c *NetPacketConn) closeSocket() {
+	c.socket.Lock()
+	defer c.socket.Unlock()
+	if c.fd >= 0 {
+		closeFD(c.fd)
+		c.fd = -1
+	}
 }
 
 // packetHandler is what the loop's thread does for a NetPacketConn.
@@ -154,6 +183,7 @@ func (h packetHandler) Sent(_ *Datagram, datagrams, _ int) {
 
 // DatagramClosed implements DatagramHandler: the loop has been closed, if no one else did.
 func (h packetHandler) DatagramClosed(*Datagram) {
+	h.closeSocket()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failure = net.ErrClosed
@@ -225,13 +255,16 @@ func (c *NetPacketConn) take() (packet, bool, error) {
 	c.inSize -= len(got.p) + packetOverhead
 	if c.paused && c.inSize < netLowWater {
 		c.paused = false
-		c.loop.Post(c.endpoint.Resume)
+		c.loop.Post(c.resume)
 	}
 	if len(c.in) > 0 {
 		notify(c.readable) // for another read that waits
 	}
 	return got, true, nil
 }
+
+// resume goes on receiving, in the loop's thread.
+func (c *NetPacketConn) resume() { c.endpoint.Resume() }
 
 // WriteTo implements net.PacketConn.
 func (c *NetPacketConn) WriteTo(p []byte, to net.Addr) (int, error) {
@@ -255,7 +288,7 @@ func (c *NetPacketConn) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, er
 	}
 	raw, err := RawAddr(to)
 	if err == nil {
-		err = c.send(p, raw)
+		err = c.send(p, raw, sockaddrOf(to, scopeOf(raw)))
 	}
 	if err != nil {
 		return 0, c.opError("write", address, err)
@@ -267,7 +300,7 @@ func (c *NetPacketConn) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, er
 func (c *NetPacketConn) Write(p []byte) (int, error) {
 	err := errNoPeer
 	if c.remote != nil {
-		err = c.send(p, nil)
+		err = c.send(p, nil, nil)
 	}
 	if err != nil {
 		return 0, c.opError("write", c.remote, err)
@@ -277,7 +310,7 @@ func (c *NetPacketConn) Write(p []byte) (int, error) {
 
 // send waits until the kernel has taken the datagram, or has said that it has no room, or
 // that it never will: then the error is about this datagram.
-func (c *NetPacketConn) send(p, to []byte) error {
+func (c *NetPacketConn) send(p, to []byte, at unix.Sockaddr) error {
 	past := c.writeBy.wait()
 	for {
 		if err := c.mayWait(past); err != nil {
@@ -293,18 +326,15 @@ func (c *NetPacketConn) send(p, to []byte) error {
 		case <-c.loop.ended:
 		}
 	}
-	// A copy, as the caller has its memory back when the deadline ends the wait.
-	sent := make(chan error, 1)
-	p = bytes.Clone(p)
-	c.loop.Post(func() { sent <- c.sendNow(p, to) })
-	select {
-	case err := <-sent:
-		return err
-	case <-past:
-		return os.ErrDeadlineExceeded
-	case <-c.loop.ended:
-		return net.ErrClosed
+	err := c.sendNow(p, at)
+	errno, isErrno := err.(unix.Errno)
+	switch {
+	case isErrno && transient(errno):
+		return c.sendLater(p, to, past)
+	case isErrno:
+		return os.NewSyscallError("write", errno)
 	}
+	return err
 }
 
 // hasRoom says that no datagram waits for room in the kernel.
@@ -318,8 +348,38 @@ func (c *NetPacketConn) hasRoom() bool {
 	return true
 }
 
-// sendNow is the part of send that the loop's thread does.
-func (c *NetPacketConn) sendNow(p, to []byte) error {
+// sendNow sends in the caller's thread, as Datagram.SendTo does in the engine's: it is one
+// system call either way.
+func (c *NetPacketConn) sendNow(p []byte, at unix.Sockaddr) error {
+	c.socket.RLock()
+	defer c.socket.RUnlock()
+	if c.fd < 0 {
+		return net.ErrClosed
+	}
+	return unix.Sendto(c.fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, at)
+}
+
+// sendLater has the loop's thread send when there is room. It copies p, as the caller has its
+// memory back when the deadline ends the wait.
+func (c *NetPacketConn) sendLater(p, to []byte, past <-chan struct{}) error {
+	sent := make(chan error, 1)
+	p = bytes.Clone(p)
+	c.loop.Post(func() { sent <- c.queueNow(p, to) })
+	select {
+	case err := <-sent:
+		return err
+	case <-past:
+		return os.ErrDeadlineExceeded
+	case <-c.loop.ended:
+		return net.ErrClosed
+	}
+}
+
+// queueNow is the part of sendLater that the loop's thread does.
+func (c *NetPacketConn) queueNow(p, to []byte) error {
+	if c.endpoint == nil {
+		return net.ErrClosed
+	}
 	waiting := c.endpoint.queue.count()
 	err := c.endpoint.SendTo(p, to)
 	c.mu.Lock()
@@ -343,8 +403,15 @@ func (c *NetPacketConn) Close() error {
 	}
 	close(c.closed)
 	c.in = nil
-	c.loop.Post(c.endpoint.Close)
+	c.loop.Post(c.finish)
 	return nil
+}
+
+// finish is the part of Close that the loop's thread does.
+func (c *NetPacketConn) finish() {
+	if c.endpoint != nil {
+		c.endpoint.Close()
+	}
 }
 
 // LocalAddr implements net.Conn.

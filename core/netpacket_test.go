@@ -107,7 +107,7 @@ func TestNetPacketConnWaitsUntilItsDeadlineOrClose(t *testing.T) {
 		if err := <-read; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Read: %v", err)
 		}
-		for _, err := range []error{client.Close(), client.SetDeadline(time.Time{}), client.send(nil, nil)} {
+		for _, err := range []error{client.Close(), client.SetDeadline(time.Time{}), client.send(nil, nil, nil)} {
 			if !errors.Is(err, net.ErrClosed) {
 				t.Errorf("after Close: %v", err)
 			}
