@@ -65,6 +65,7 @@ func (f *found) take(rr wire.RR) {
 		}
 	}
 	f.limit(rr)
+	rr.Header().Name = f.name // not in the case that was drawn for the question
 	f.records = append(f.records, rr)
 }
 

@@ -121,6 +121,9 @@ func (r *Resolver) overStream(ctx context.Context, s *server, q *query) (*wire.M
 	switch {
 	case err != nil:
 		return nil, err
+	case m != nil && m.Truncated:
+		r.counters.malformed.Add(1)
+		return nil, fmt.Errorf("%s: %w: truncated over TCP", s.addr, ErrServer)
 	case judged == verdictCase:
 		// Nobody can have put this into the stream but the server.
 		s.setKeepCase()

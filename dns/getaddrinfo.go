@@ -62,7 +62,7 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 		return nil, err
 	}
 	if hints.Flags&AI_ADDRCONFIG != 0 {
-		if err := narrow(&hints); err != nil {
+		if err := r.narrow(&hints); err != nil {
 			return nil, err
 		}
 	}
@@ -76,7 +76,8 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 	} else if hostInfo, err = r.hostInfo(ctx, *host, hints); err != nil {
 		return nil, err
 	}
-	return hostInfo.join(endpoints, hints, r.gaiConf.get()), nil
+	hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+	return hostInfo.join(endpoints, hints), nil
 }
 
 // notStar makes a "*" what NULL is, as glibc does.
@@ -103,8 +104,8 @@ func checkHints(host, service *string, hints Hints) error {
 
 // narrow does what AI_ADDRCONFIG asks for: no addresses of a family of which this host has
 // none but the loopback one.
-func narrow(hints *Hints) error {
-	v4, v6 := configured()
+func (r *Resolver) narrow(hints *Hints) error {
+	v4, v6 := r.routes.families()
 	switch {
 	case hints.Family == unix.AF_INET && !v4, hints.Family == unix.AF_INET6 && !v6:
 		return EAI_NONAME
@@ -261,9 +262,9 @@ func (r *Resolver) namedHost(ctx context.Context, host string, hints Hints) (*ho
 }
 
 // join makes the results: for each address, in their order, each kind of endpoint.
-func (h *hostInfo) join(endpoints []endpoint, hints Hints, p *policy) []AddrInfo {
+func (h *hostInfo) join(endpoints []endpoint, hints Hints) []AddrInfo {
 	infos := make([]AddrInfo, 0, len(h.ips)*len(endpoints))
-	for _, ip := range sortAddresses(h.ips, p) {
+	for _, ip := range h.ips {
 		family := unix.AF_INET6
 		if ip.Is4() {
 			family = unix.AF_INET

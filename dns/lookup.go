@@ -44,7 +44,7 @@ func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]net
 	if err != nil {
 		return nil, err
 	}
-	return sortAddresses(found.ips, r.gaiConf.get()), nil
+	return r.routes.sort(found.ips, r.gaiConf.get()), nil
 }
 
 // addresses asks the sources of nsswitch.conf in their order.

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 
@@ -77,36 +78,65 @@ const (
 )
 
 // judge looks whether a packet answers q. It is given what came from the right address, and
-// believes nothing else.
+// believes nothing else. It may change the packet.
 func (q *query) judge(packet []byte) (*wire.Msg, verdict) {
 	if len(packet) < headerSize || binary.BigEndian.Uint16(packet) != q.id {
 		return nil, verdictForeign
 	}
+	asked := q.question()
+	echoed := len(packet) >= headerSize+len(asked) && bytes.Equal(packet[headerSize:headerSize+len(asked)], asked)
+	if echoed {
+		// Other names may end in a pointer to this one (RFC 1035 section 4.1.4): they must not
+		// have letters in the case that was drawn for it.
+		lowerNames(packet[headerSize : headerSize+len(asked)-questionTail])
+	}
 	m := new(wire.Msg)
 	err := m.Unpack(packet)
-	if !m.Response || m.Opcode != wire.OpcodeQuery {
-		return nil, verdictForeign
-	}
-	if len(m.Question) == 0 && refusesFormat(m) && err == nil {
-		return m, verdictAnswer // what does not understand a query may not repeat it
-	}
-	if len(m.Question) != 1 {
-		if err != nil {
-			return nil, verdictMalformed
-		}
-		return nil, verdictForeign
-	}
-	asked := m.Question[0]
-	if asked.Qtype != q.rrtype || asked.Qclass != wire.ClassINET || !equalNames(asked.Name, q.name) {
-		return nil, verdictForeign
-	}
 	switch {
-	case asked.Name != q.name:
-		return m, verdictCase
-	case err != nil && !m.Truncated:
+	case !m.Response || m.Opcode != wire.OpcodeQuery:
+		return nil, verdictForeign
+	case len(m.Question) == 0 && refusesFormat(m) && err == nil:
+		return m, verdictAnswer // what does not understand a query may not repeat it
+	case err != nil && len(m.Question) != 1, err != nil && echoed && !m.Truncated:
+		return nil, verdictMalformed
+	case len(m.Question) != 1:
+		return nil, verdictForeign
+	case echoed:
+		return m, verdictAnswer
+	}
+	question := m.Question[0]
+	if question.Qtype != q.rrtype || question.Qclass != wire.ClassINET || !equalNames(question.Name, q.name) {
+		return nil, verdictForeign
+	}
+	if err != nil && !m.Truncated {
 		return nil, verdictMalformed
 	}
-	return m, verdictAnswer
+	return m, verdictCase
+}
+
+// questionTail are a question's type and class.
+const questionTail = 4
+
+// question is the question section, as it was sent.
+func (q *query) question() []byte {
+	end := headerSize
+	for q.packed[end] != 0 {
+		end += 1 + int(q.packed[end])
+	}
+	return q.packed[headerSize : end+1+questionTail]
+}
+
+// lowerNames has the labels of a name without pointers in lower case.
+func lowerNames(name []byte) {
+	for len(name) > 0 && name[0] != 0 {
+		size := int(name[0])
+		for i, c := range name[1 : 1+size] {
+			if 'A' <= c && c <= 'Z' {
+				name[1+i] = c - 'A' + 'a'
+			}
+		}
+		name = name[1+size:]
+	}
 }
 
 func refusesFormat(m *wire.Msg) bool {

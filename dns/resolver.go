@@ -36,6 +36,7 @@ type Resolver struct {
 	nsswitch watched[nsswitch]
 	gaiConf  watched[*policy]
 	hostConf watched[bool]
+	routes   routes
 
 	reloading sync.Mutex // guards what follows
 	seen      version    // of config.File
@@ -62,14 +63,15 @@ func New(c Config) (*Resolver, error) {
 	return r, r.Reload()
 }
 
-// Reload reads resolv.conf again and forgets what is known of the servers, and what they have
-// answered if they are others now. The other files are read again when they are next needed.
+// Reload reads resolv.conf again and forgets what is known of the servers, of this host's
+// addresses, and what the servers have answered if they are others now. The other files are read again when they are next needed.
 func (r *Resolver) Reload() error {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	for _, checked := range []*atomic.Int64{&r.hosts.checked, &r.services.checked, &r.nsswitch.checked, &r.gaiConf.checked, &r.hostConf.checked} {
 		checked.Store(0)
 	}
+	r.routes.forget()
 	return r.load()
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,16 +41,67 @@ type destination struct {
 	rank     int  // precedence
 }
 
-// sortAddresses sorts addresses as RFC 6724 section 6 says, with what glibc does where that
-// leaves a choice: see gai.conf(5).
-func sortAddresses(ips []netip.Addr, p *policy) []netip.Addr {
+// routes remembers from where addresses are reached: what the kernel says takes several system
+// calls for each, and changes seldom.
+type routes struct {
+	mu     sync.Mutex
+	made   time.Time // all of it
+	policy *policy
+	known  map[netip.Addr]destination
+	flags  map[netip.Addr]uint64
+
+	v4, v6     bool      // configured
+	configured time.Time // when that was looked at
+}
+
+// routesMax bounds what is remembered.
+const routesMax = 4096
+
+// sort sorts addresses by what was known at most checkEvery ago.
+func (r *routes) sort(ips []netip.Addr, p *policy) []netip.Addr {
 	if len(ips) < 2 {
 		return ips
 	}
-	flags := sourceFlags()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Sub(r.made) > checkEvery || r.policy != p || len(r.known) > routesMax {
+		r.made, r.policy, r.known, r.flags = now, p, map[netip.Addr]destination{}, sourceFlags()
+	}
+	return sortBy(ips, func(ip netip.Addr) destination {
+		d, known := r.known[ip]
+		if !known {
+			d = p.destination(ip, r.flags)
+			r.known[ip] = d
+		}
+		return d
+	})
+}
+
+func (r *routes) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made, r.configured = time.Time{}, time.Time{}
+}
+
+// families says of which families this host has addresses besides the loopback ones, at most
+// checkEvery ago.
+func (r *routes) families() (v4, v6 bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.configured) > checkEvery {
+		r.configured = now
+		r.v4, r.v6 = configured()
+	}
+	return r.v4, r.v6
+}
+
+// sortBy sorts addresses as RFC 6724 section 6 says, with what glibc does where that leaves a
+// choice: see gai.conf(5).
+func sortBy(ips []netip.Addr, about func(ip netip.Addr) destination) []netip.Addr {
 	all := make([]destination, len(ips))
 	for i, ip := range ips {
-		all[i] = p.destination(ip, flags)
+		all[i] = about(ip)
 	}
 	slices.SortStableFunc(all, func(a, b destination) int { return a.compare(&b) })
 	sorted := make([]netip.Addr, len(ips))

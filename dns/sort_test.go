@@ -83,7 +83,7 @@ func TestLoopbackIsSorted(t *testing.T) {
 	if source != ips[1] {
 		t.Errorf("%v", source)
 	}
-	if got := sortAddresses(ips, defaultPolicy); got[0] != ips[1] || got[1] != ips[0] {
+	if got := new(routes).sort(ips, defaultPolicy); got[0] != ips[1] || got[1] != ips[0] {
 		t.Errorf("%v", got)
 	}
 }
