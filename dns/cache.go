@@ -3,6 +3,7 @@ package dns
 import (
 	"container/list"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,8 +19,9 @@ type cached struct {
 	key   key
 	found *found
 	made  time.Time
-	fresh time.Time // up to here
-	stale time.Time // and up to here where stale answers are served
+	fresh time.Time    // up to here
+	stale time.Time    // and up to here where stale answers are served
+	retry atomic.Int64 // Unix time in ns up to which no server is asked again, as none answered
 }
 
 // cache keeps answers for as long as their TTL says.

@@ -132,6 +132,9 @@ func (r *Resolver) searchAddresses(ctx context.Context, host string, want famili
 	conf := &r.setup.Load().conf
 	if conf.NoAAAA {
 		want.v6 = false
+		if !want.v4 {
+			return nil, &Error{Name: host, Type: wire.TypeAAAA, Err: ErrNoData}
+		}
 	}
 	noData, failed := false, false
 	var first error // of the name itself, if it was tried first: that is what is told

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+
+	"kloop/core"
 )
 
 // lookup is LookupNetIP with a bound on the time.
@@ -201,6 +204,8 @@ func TestBothFamilies(t *testing.T) {
 	if got, err := r.lookup(t, "ip", "www.example"); len(got) != 2 {
 		t.Errorf("no-aaaa: %v, %v", got, err)
 	}
+	_, err = r.lookup(t, "ip6", "www.example")
+	wantError(t, err, ErrNoData)
 }
 
 func TestLookupAddr(t *testing.T) {
@@ -269,5 +274,34 @@ func TestNeedsLibc(t *testing.T) {
 		if hosts, services := r.NeedsLibc(); hosts != want[0] || services != want[1] {
 			t.Errorf("%q: %q, %q", text, hosts, services)
 		}
+	}
+}
+
+// A resolver is what core.Dialer looks names up with.
+func TestDialerWithAResolver(t *testing.T) {
+	listener, err := core.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := resolverOf(t, nil, zone{"here.example. 9 CNAME loop.example.", "loop.example. 9 A 127.0.0.1"}.serve(t))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	dialer := core.Dialer{Lookup: r.LookupIP}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort("here.example", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conn.RemoteAddr().String() != listener.Addr().String() {
+		t.Errorf("connected to %v", conn.RemoteAddr())
+	}
+	_ = conn.Close()
+	_, err = dialer.DialContext(ctx, "tcp", "there.example:80")
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v", err)
 	}
 }

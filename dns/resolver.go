@@ -15,6 +15,10 @@ import (
 // staleWait is how long a stale answer is held back for a fresh one (RFC 8767 section 5).
 const staleWait = 1800 * time.Millisecond
 
+// staleRetry is how long no server is asked again after one lookup found that none answers
+// (RFC 8767 section 5 asks for 30 s at least).
+const staleRetry = 30 * time.Second
+
 // staleTTL is the TTL of stale answers, in seconds (RFC 8767 section 4).
 const staleTTL = 30
 
@@ -221,6 +225,10 @@ func (r *Resolver) find(ctx context.Context, name string, rrtype uint16) (entry 
 
 // findOrStale answers old if the servers take too long, or fail.
 func (r *Resolver) findOrStale(ctx context.Context, old *cached, name string, rrtype uint16) (*cached, bool, error) {
+	if time.Now().UnixNano() < old.retry.Load() {
+		r.counters.stale.Add(1)
+		return old, true, nil
+	}
 	// The work goes on behind the answer, so that the next who asks gets a fresh one.
 	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.longest())
 	result := make(chan *cached, 1)
@@ -229,6 +237,9 @@ func (r *Resolver) findOrStale(ctx context.Context, old *cached, name string, rr
 		entry, err := r.fly(working, name, rrtype)
 		if err != nil {
 			entry = old
+			if working.Err() == nil {
+				old.retry.Store(time.Now().Add(staleRetry).UnixNano())
+			}
 		}
 		result <- entry
 	}()

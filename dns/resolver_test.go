@@ -322,6 +322,13 @@ func TestStaleAnswersServeWhenNoServerDoes(t *testing.T) {
 	down.Lock()
 	isDown = false
 	down.Unlock()
+	before := len(s.questions())
+	if a, err = r.ask(t, "www.example", wire.TypeA); err != nil || !a.Stale || len(s.questions()) != before {
+		t.Errorf("asked again too soon: %+v, %v", a, err)
+	}
+	for _, e := range r.cache.all() {
+		e.retry.Store(0) // the 30 s have passed
+	}
 	a, err = r.ask(t, "www.example", wire.TypeA)
 	wantAnswer(t, a, err, "192.0.2.1, 192.0.2.2")
 	if a.Stale {
