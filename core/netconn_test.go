@@ -206,6 +206,65 @@ func TestNetConnEndsWithItsLoop(t *testing.T) {
 	}
 }
 
+// Goroutines that ask for something while the loop ends get an error, and nothing is left open.
+func TestNothingIsLeftOfALoopThatEnds(t *testing.T) {
+	before := openFDs(t)
+	for range 50 {
+		l, err := NewLoop(LoopOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error)
+		go func() { ended <- l.Run(context.Background()) }()
+		n, err := l.ListenConn("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := n.Addr().(*net.TCPAddr).AddrPort()
+		var asking sync.WaitGroup
+		for range 2 {
+			asking.Go(func() {
+				for {
+					c, err := l.DialConn(context.Background(), at)
+					if err != nil {
+						return
+					}
+					_ = c.Close()
+				}
+			})
+			asking.Go(func() {
+				for {
+					c, err := l.DialPacket(at)
+					if err != nil {
+						return
+					}
+					_ = c.Close()
+				}
+			})
+			asking.Go(func() {
+				for {
+					n, err := l.ListenConn("tcp", "127.0.0.1:0")
+					if err != nil {
+						return
+					}
+					_ = n.Close()
+				}
+			})
+		}
+		l.Stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		asking.Wait()
+	}
+	if after := openFDs(t); after > before {
+		t.Errorf("%d file descriptors before, %d after", before, after)
+	}
+}
+
 func TestDialTellsWhyNot(t *testing.T) {
 	runningLoops(t, func(t *testing.T, l *Loop) {
 		n, err := l.ListenConn("tcp", "127.0.0.1:0")

@@ -168,6 +168,7 @@ type netDial struct {
 	// claimed is set by who comes first: the outcome, or the caller who gives up. The
 	// other one cleans up.
 	claimed atomic.Bool
+	begun   atomic.Bool // the loop's thread has begun, or never will
 	outcome chan error
 	conn    *NetConn
 }
@@ -203,7 +204,9 @@ func (d *netDial) wait(ctx context.Context) (*NetConn, error) {
 		}
 	case <-d.loop.ended:
 		if !d.claimed.Swap(true) {
-			closeFD(d.fd) // nothing of the loop runs any more
+			if !d.begun.Swap(true) {
+				closeFD(d.fd)
+			}
 			return nil, ErrClosed
 		}
 	}
@@ -213,6 +216,9 @@ func (d *netDial) wait(ctx context.Context) (*NetConn, error) {
 
 // start begins, in the loop's thread.
 func (d *netDial) start(raw []byte) {
+	if d.begun.Swap(true) {
+		return
+	}
 	var err error
 	if d.connect, err = d.loop.engine.Connect(d.fd, raw, d); err != nil {
 		d.Connected(nil, err)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -69,16 +70,23 @@ func (l *Loop) ListenConn(network, address string) (*NetListener, error) {
 // call runs f in the loop's thread and waits for its end. It answers false if the loop is
 // closed: f has not run then, and will not.
 func (l *Loop) call(f func()) bool {
+	var claimed atomic.Bool // by who comes first: f, or the end of the loop
 	done := make(chan struct{})
 	l.Post(func() {
-		defer close(done)
-		f()
+		if !claimed.Swap(true) {
+			f()
+			close(done)
+		}
 	})
 	select {
 	case <-done:
 		return true
 	case <-l.ended:
-		return isDone(done)
+		if !claimed.Swap(true) {
+			return false
+		}
+		<-done
+		return true
 	}
 }
 
