@@ -177,3 +177,35 @@ func TestIDsAndPortsAreRandom(t *testing.T) {
 		t.Errorf("%d ids with %d differences, %d ports, of %d questions", len(ids), len(steps), len(ports), count)
 	}
 }
+
+// Over TCP too a response must belong to its question, and be whole.
+func TestRefusesWhatIsNoAnswerOverTCP(t *testing.T) {
+	for name, twist := range map[string]func(lie *wire.Msg) []byte{
+		"wrong name": func(lie *wire.Msg) []byte { lie.Question[0].Name = "other.example."; return nil },
+		"wrong type": func(lie *wire.Msg) []byte { lie.Question[0].Qtype = wire.TypeMX; return nil },
+		"truncated":  func(lie *wire.Msg) []byte { lie.Truncated = true; return nil },
+		"cut": func(lie *wire.Msg) []byte {
+			p, err := lie.Pack()
+			if err != nil {
+				return nil
+			}
+			return p[:len(p)-1]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serveDNS(t, func(q *wire.Msg, _ bool) [][]byte {
+				lie := replyWith(t, q, "www.example. 100 A 203.0.113.66")
+				if p := twist(lie); p != nil {
+					return [][]byte{p}
+				}
+				return packed(t, lie)
+			})
+			r := resolverOf(t, func(c *Config) { c.UseTCP, c.Attempts, c.Timeout = true, 1, patience }, s)
+			_, err := r.ask(t, "www.example", wire.TypeA)
+			wantError(t, err, ErrServer)
+			if stats := r.Stats(); stats.Foreign+stats.Malformed != 1 || stats.Answers != 0 || r.Cache().Len() != 0 {
+				t.Errorf("%+v", stats)
+			}
+		})
+	}
+}
