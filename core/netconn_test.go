@@ -314,7 +314,19 @@ func TestDialEndsWithItsContext(t *testing.T) {
 		if !errors.As(err, &timeout) || !timeout.Timeout() {
 			t.Errorf("%v", err)
 		}
+		end := time.Now().Add(patience)
+		for l.connects() > 0 {
+			if time.Now().After(end) {
+				t.Fatal("the connect goes on")
+			}
+		}
 	})
+}
+
+// connects is how many are under way.
+func (l *Loop) connects() (n uint64) {
+	l.call(func() { n = l.engine.stats.Watches })
+	return n
 }
 
 // fullListener listens and never accepts, and has connections enough that the kernel answers
@@ -371,12 +383,12 @@ func TestNetListenerAnswersAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var last net.Conn
 		for range clients {
-			c, err := net.Dial("tcp", n.Addr().String())
-			if err != nil {
+			if last, err = net.Dial("tcp", n.Addr().String()); err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = c.Close() }()
+			defer func(c net.Conn) { _ = c.Close() }(last)
 		}
 		for range clients - 1 {
 			c, err := n.Accept()
@@ -393,6 +405,12 @@ func TestNetListenerAnswersAll(t *testing.T) {
 		}
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if err := last.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a connection that nobody has accepted is open still: %v", err)
 		}
 		if again, err := l.ListenConn("tcp", n.Addr().String()); err != nil {
 			t.Errorf("the port is not free: %v", err)

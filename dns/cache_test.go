@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -154,5 +155,32 @@ func TestTurnstile(t *testing.T) {
 	full := newTurnstile(0, 0)
 	if err := full.enter(ctx); !errors.Is(err, ErrBusy) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Who gives up at the moment when its turn comes leaves its place to others.
+func TestATurnThatComesTooLateIsNotLost(t *testing.T) {
+	for range 200 {
+		gate := newTurnstile(1, 1)
+		if err := gate.enter(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		result := make(chan error)
+		go func() { result <- gate.enter(ctx) }()
+		for gate.waiting() == 0 {
+			runtime.Gosched()
+		}
+		gate.mu.Lock()
+		cancel()
+		runtime.Gosched()
+		gate.leaveLocked()
+		gate.mu.Unlock()
+		if err := <-result; err == nil {
+			gate.leave()
+		}
+		if gate.free != 1 {
+			t.Fatalf("%d places", gate.free)
+		}
 	}
 }

@@ -27,7 +27,9 @@ func (r *Resolver) lookup(t testing.TB, network, host string) ([]netip.Addr, err
 }
 
 func TestLookupIP(t *testing.T) {
-	r := resolverOf(t, func(c *Config) { c.Hosts = hostsOf(t, "10.0.0.1 Own own.lan\n10.0.0.2 own\nfe80::1 six\n") }, example.serve(t))
+	r := resolverOf(t, func(c *Config) {
+		c.Hosts = hostsOf(t, "10.0.0.1 Own own.lan\n10.0.0.2 own\nfe80::1 six\n::ffff:10.0.0.9 mapped\n")
+	}, example.serve(t))
 	for _, c := range []struct{ network, host, want string }{
 		{"ip4", "www.example", "[192.0.2.1 192.0.2.2]"},
 		{"ip6", "www.example", "[2001:db8::1]"},
@@ -36,6 +38,7 @@ func TestLookupIP(t *testing.T) {
 		{"ip", "OWN", "[10.0.0.1 10.0.0.2]"},
 		{"ip", "own.lan", "[10.0.0.1]"},
 		{"ip6", "six", "[fe80::1]"},
+		{"ip4", "mapped", "[10.0.0.9]"},
 		{"ip", "192.0.2.77", "[192.0.2.77]"},
 		{"ip", "2001:db8::7", "[2001:db8::7]"},
 	} {

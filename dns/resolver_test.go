@@ -336,6 +336,40 @@ func TestStaleAnswersServeWhenNoServerDoes(t *testing.T) {
 	}
 }
 
+// A stale answer is not held back for longer than 1.8 s for a server that takes its time; what
+// that says in the end is kept.
+func TestStaleAnswersDoNotWait(t *testing.T) {
+	release := make(chan struct{})
+	asked := make(chan struct{}, 100)
+	s := serveDNS(t, func(q *wire.Msg, _ bool) [][]byte {
+		asked <- struct{}{}
+		if len(asked) > 1 {
+			<-release
+		}
+		return packed(t, replyWith(t, q, fmt.Sprintf("www.example. 100 A 192.0.2.%d", len(asked))))
+	})
+	r := resolverOf(t, func(c *Config) { c.ServeStale, c.Timeout, c.UseTCP, c.Attempts = time.Hour, patience, true, 1 }, s)
+	if _, err := r.ask(t, "www.example", wire.TypeA); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range r.cache.all() {
+		e.fresh = time.Now().Add(-time.Second)
+	}
+	began := time.Now()
+	a, err := r.ask(t, "www.example", wire.TypeA)
+	wantAnswer(t, a, err, "192.0.2.1")
+	if took := time.Since(began); !a.Stale || took < staleWait || took > patience/2 {
+		t.Errorf("%+v after %v", a, took)
+	}
+	close(release)
+	r.until(t, func(s Stats) bool { return s.Running == 0 })
+	a, err = r.ask(t, "www.example", wire.TypeA)
+	wantAnswer(t, a, err, "192.0.2.2")
+	if a.Stale {
+		t.Error("what came late was not kept")
+	}
+}
+
 func TestTrustAD(t *testing.T) {
 	s := serveDNS(t, func(q *wire.Msg, _ bool) [][]byte {
 		m := example.reply(t, q)

@@ -24,11 +24,16 @@ func TestAnotherServerIsAskedWhenOneFails(t *testing.T) {
 		"lame": failing(t, wire.RcodeSuccess),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := resolverOf(t, func(c *Config) { c.Timeout = patience }, bad, good)
+			// Who answers with a failure is not waited for; who is silent is, for a second.
+			servers, most := []*scripted{bad, bad, bad, bad, bad, good}, 3*patienceFirst
+			if name == "silent" {
+				servers, most = []*scripted{bad, good}, patience/2
+			}
+			r := resolverOf(t, func(c *Config) { c.Timeout = patience }, servers...)
 			began := time.Now()
 			a, err := r.ask(t, "www.example", wire.TypeA)
 			wantAnswer(t, a, err, "192.0.2.1")
-			if took := time.Since(began); took > patience/2 {
+			if took := time.Since(began); took > most {
 				t.Errorf("took %v", took)
 			}
 		})
@@ -45,6 +50,19 @@ func TestAnotherServerIsAskedWhenOneFails(t *testing.T) {
 				t.Errorf("Timeout() of %v", err)
 			}
 		})
+	}
+}
+
+// One that is still awaited does not make others' failures cost time.
+func TestFailuresBesideASilentServer(t *testing.T) {
+	silent := serveDNS(t, func(*wire.Msg, bool) [][]byte { return nil })
+	bad, good := failing(t, wire.RcodeRefused), zone{"www.example. 100 A 192.0.2.1"}.serve(t)
+	r := resolverOf(t, func(c *Config) { c.Timeout = patience }, silent, bad, bad, bad, bad, bad, good)
+	began := time.Now()
+	a, err := r.ask(t, "www.example", wire.TypeA)
+	wantAnswer(t, a, err, "192.0.2.1")
+	if took := time.Since(began); took > 3*patienceFirst {
+		t.Errorf("took %v", took)
 	}
 }
 
