@@ -16,12 +16,6 @@ import (
 // an attempt to guess its id, and the question is asked over TCP.
 const foreignMax = 64
 
-// setup is what one state of resolv.conf makes.
-type setup struct {
-	conf    ResolvConf
-	servers []*server
-}
-
 // exchange asks one server, and answers its response, whatever that says. Truncation,
 // EDNS0 that is not understood and other cases of letters are dealt with here.
 func (r *Resolver) exchange(ctx context.Context, conf *ResolvConf, s *server, a ask) (*wire.Msg, error) {

@@ -48,6 +48,12 @@ type Resolver struct {
 	closed    atomic.Bool
 }
 
+// setup is what one state of resolv.conf makes.
+type setup struct {
+	conf    ResolvConf
+	servers []*server
+}
+
 // New makes a resolver. Close it to end its connections.
 func New(c Config) (*Resolver, error) {
 	if err := c.check(); err != nil {
