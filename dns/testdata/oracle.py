@@ -8,7 +8,10 @@ import sys
 def getaddrinfo(case):
     host = case["host"] if case["host"] is None else case["host"].encode()  # bytes are not checked as IDNA
     results = socket.getaddrinfo(host, case["service"], case["family"], case["type"], case["proto"], case["flags"])
-    return [[*kind, name, address[0], address[1], address[3] if len(address) == 4 else 0] for *kind, name, address in results]
+    return [
+        [*kind, name, address[0], address[1], address[3] if len(address) == 4 else 0]
+        for *kind, name, address in results
+    ]
 
 
 def getnameinfo(case):
