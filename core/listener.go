@@ -57,7 +57,19 @@ func (l *Listener) ID() uint32 { return l.id }
 // FD is the listening socket.
 func (l *Listener) FD() int { return l.fd }
 
-// Resume starts accepting again after AcceptFailed.
+// Pause stops accepting until Resume. A connection that the kernel has accepted by then is
+// still given to the handler; others wait in the kernel's backlog.
+func (l *Listener) Pause() {
+	if l.stopped || l.gone {
+		return
+	}
+	l.stopped = true
+	if l.armed {
+		l.engine.cancel(l.token(), 0)
+	}
+}
+
+// Resume starts accepting again after Pause or AcceptFailed.
 func (l *Listener) Resume() {
 	l.stopped = false
 	l.queueArm()

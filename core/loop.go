@@ -33,9 +33,10 @@ type LoopOptions struct {
 	Trace io.Writer
 }
 
-// Loop is an Engine that owns a thread while it runs, and its sockets. All methods
-// but Post and Stop are for that thread: for handlers, timers and posted functions;
-// or, while the loop does not run, for any one goroutine.
+// Loop is an Engine that owns a thread while it runs, and its sockets. Its methods are
+// for that thread: for handlers, timers and posted functions; or, while the loop does not
+// run, for any one goroutine. Post and Stop are for any goroutine, and so are those that
+// wait: DialConn, DialPacket, ListenConn and ListenPacketConn.
 type Loop struct {
 	engine  *Engine
 	options LoopOptions
@@ -43,6 +44,9 @@ type Loop struct {
 	stop    atomic.Bool
 	dials   map[*Connect]*dial
 	servers map[*Listener]*Server
+
+	netListeners map[*NetListener]struct{} // the loop's thread alone uses it
+	ended        chan struct{}             // closed by Close: nothing that is posted runs any more
 }
 
 // Server is a listening socket of a Loop.
@@ -85,6 +89,9 @@ func NewLoop(o LoopOptions) (*Loop, error) {
 		reason:  reason,
 		dials:   make(map[*Connect]*dial),
 		servers: make(map[*Listener]*Server),
+
+		netListeners: make(map[*NetListener]struct{}),
+		ended:        make(chan struct{}),
 	}, nil
 }
 
@@ -262,5 +269,14 @@ func (l *Loop) Close() error {
 	for _, s := range l.servers {
 		s.Close()
 	}
-	return l.engine.Close()
+	for n := range l.netListeners {
+		n.end()
+	}
+	err := l.engine.Close()
+	if !isDone(l.ended) {
+		close(l.ended)
+		// What was posted by goroutines that had not seen the end: it cleans up.
+		l.engine.runPosted()
+	}
+	return err
 }

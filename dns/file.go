@@ -1,0 +1,84 @@
+package dns
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// checkEvery is how often files are looked at for changes, at most.
+const checkEvery = time.Second
+
+// version tells one state of a file from another. A file that is not there has the zero one.
+type version struct {
+	modified time.Time
+	size     int64
+	file     os.FileInfo
+}
+
+func versionOf(path string) version {
+	if path == "" {
+		return version{}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return version{}
+	}
+	return version{modified: info.ModTime(), size: info.Size(), file: info}
+}
+
+func (v version) same(other version) bool {
+	if v.file == nil || other.file == nil {
+		return v.file == nil && other.file == nil
+	}
+	// Another inode is another file, though it may have the same time: a copy that keeps it.
+	return v.modified.Equal(other.modified) && v.size == other.size && os.SameFile(v.file, other.file)
+}
+
+// watched is a file in a parsed form, which is read again when the file has changed.
+type watched[T any] struct {
+	path  string
+	parse func(text string) T
+
+	value   atomic.Pointer[T]
+	checked atomic.Int64 // Unix time of the last look, in ns
+
+	mu   sync.Mutex // guards seen, and reading
+	seen version
+}
+
+// get answers the file's contents, at most checkEvery old. A file that can't be read is an
+// empty one.
+func (w *watched[T]) get() T {
+	now := time.Now().UnixNano()
+	last := w.checked.Load()
+	value := w.value.Load()
+	if value != nil && now-last < int64(checkEvery) {
+		return *value
+	}
+	if value != nil && !w.checked.CompareAndSwap(last, now) {
+		return *value // another looks already
+	}
+	w.checked.Store(now)
+	w.read(value == nil)
+	return *w.value.Load()
+}
+
+// read reads the file, if it has changed or if it must.
+func (w *watched[T]) read(must bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	// Looked at before it is read: a change in between is seen the next time.
+	now := versionOf(w.path)
+	if !must && now.same(w.seen) {
+		return
+	}
+	var text []byte
+	if w.path != "" {
+		text, _ = os.ReadFile(w.path)
+	}
+	value := w.parse(string(text))
+	w.seen = now
+	w.value.Store(&value)
+}

@@ -1,0 +1,123 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	wire "github.com/miekg/dns"
+)
+
+// reply is what came of asking one server.
+type reply struct {
+	m   *wire.Msg
+	err error
+}
+
+// query asks the servers in their order until one answers: the next one when a server has
+// failed, or when it takes longer than it usually does. Then its answer still counts.
+func (r *Resolver) query(ctx context.Context, name string, rrtype uint16) (*wire.Msg, error) {
+	setup := r.setup.Load()
+	conf := &setup.conf
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends those that were slower
+	first := 0
+	if conf.Rotate {
+		first = int(r.rotation.Add(1) % uint64(len(setup.servers)))
+	}
+	servers := inOrder(setup.servers, first, time.Now())
+	tries := len(servers) * conf.Attempts
+	replies := make(chan reply, tries)
+	a := ask{name: name, rrtype: rrtype, edns: conf.EDNS0, trustAD: conf.TrustAD, keep: r.config.KeepCase}
+	var failures []error
+	asked := 0
+	for len(failures) < tries {
+		var patience <-chan time.Time
+		if asked < tries {
+			s := servers[asked%len(servers)]
+			go func() { replies <- r.try(ctx, conf, s, a) }()
+			patience = time.After(s.patience(asked/len(servers), conf.Timeout))
+			asked++
+		}
+		done, err := awaitReply(ctx, replies, patience, &failures, asked)
+		if done != nil || err != nil {
+			return done, err
+		}
+	}
+	return nil, worst(failures)
+}
+
+// awaitReply waits for a reply that is an answer, until there is reason to ask another
+// server: patience has run out, or all that were asked have failed.
+func awaitReply(ctx context.Context, replies <-chan reply, patience <-chan time.Time, failures *[]error, asked int) (*wire.Msg, error) {
+	for {
+		select {
+		case got := <-replies:
+			if got.err == nil {
+				return got.m, nil
+			}
+			*failures = append(*failures, got.err)
+			if len(*failures) == asked || patience != nil {
+				return nil, nil
+			}
+		case <-patience:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// try asks one server, within Timeout, and notes how it did.
+func (r *Resolver) try(ctx context.Context, conf *ResolvConf, s *server, a ask) reply {
+	own, cancel := context.WithTimeout(ctx, conf.Timeout)
+	defer cancel()
+	m, err := r.exchange(own, conf, s, a)
+	switch {
+	case ctx.Err() != nil:
+		return reply{err: ctx.Err()} // nobody waits: the server is not to blame
+	case errors.Is(err, context.DeadlineExceeded):
+		r.counters.timeouts.Add(1)
+		s.failed(time.Now())
+		return reply{err: fmt.Errorf("%w: %s", ErrTimeout, s.addr)}
+	case err != nil:
+		s.failed(time.Now())
+		return reply{err: fmt.Errorf("%s: %w", s.addr, err)}
+	case m.Rcode == wire.RcodeSuccess && !lame(m), m.Rcode == wire.RcodeNameError:
+		return reply{m: m}
+	}
+	r.counters.failures.Add(1)
+	if m.Rcode != wire.RcodeServerFailure {
+		s.failed(time.Now()) // it will not answer others either; SERVFAIL is about the name
+	}
+	return reply{err: fmt.Errorf("%s: %w: %s", s.addr, ErrServer, rcodeText(m))}
+}
+
+// lame says that a server does not answer the question but points elsewhere, as libc sees
+// it: no answer, no authority, no recursion.
+func lame(m *wire.Msg) bool {
+	return len(m.Answer) == 0 && !m.Authoritative && !m.RecursionAvailable && len(m.Extra) == 0
+}
+
+func rcodeText(m *wire.Msg) string {
+	if m.Rcode == wire.RcodeSuccess {
+		return "lame"
+	}
+	if text, known := wire.RcodeToString[m.Rcode]; known {
+		return text
+	}
+	return fmt.Sprintf("RCODE %d", m.Rcode)
+}
+
+// worst makes one error of those of all tries: a failure that a server told says most.
+func worst(failures []error) error {
+	for _, kind := range []error{ErrServer, ErrTimeout} {
+		for _, err := range failures {
+			if errors.Is(err, kind) {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrTimeout, failures[len(failures)-1])
+}
