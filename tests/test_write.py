@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import threading
 
 import pytest
@@ -399,3 +400,39 @@ def test_a_large_write_between_runs_ends_in_the_next(loop):
     reader.join(LIMIT_S)
     assert received == [data]
     run(loop, ended(protocol, peer))
+
+
+def test_a_backlog_that_is_over_before_it_is_told(loop):
+    """The kernel refuses a part of small writes; before the loop learns of it, a callback finds room for all."""
+    sent = bytearray()
+
+    async def main():
+        ours, peer = pair(receive_buffer=SMALL_BUFFER)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        before = loop.stats()["short_sends"]
+
+        def fill():
+            for i in range(6):      # each too small to be sent at once, together too much for the socket
+                write(pattern(4000, seed=i))
+            loop.call_soon(make_room)
+
+        def make_room():
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MIB)
+            write(pattern(10_000))  # enough to be offered at once, with all before it
+
+        def write(data):
+            sent.extend(data)
+            transport.write(data)
+
+        loop.call_soon(fill)
+        await turns()
+        assert loop.stats()["short_sends"] > before
+        assert transport.get_write_buffer_size() == 0
+        transport.write(b"end")
+        transport.close()
+        assert await in_thread(read_all, peer) == sent + b"end"
+        await protocol.called("connection_lost")
+        peer.close()
+
+    run(loop, main())
