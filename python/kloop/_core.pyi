@@ -3,7 +3,7 @@
 import contextvars
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from .tls_offload import TLSOptions
 
@@ -68,6 +68,7 @@ class PipeCore(StreamCore):
 
 def empty_key_log(fd: int) -> int: ...
 
+@final
 class Handover: ...
 
 class TLSProtocol:
