@@ -17,13 +17,11 @@ func (e *Engine) openEarly() {
 		e.early[i] = nil
 		if r := c.records; r.early != nil {
 			e.holdBuffer(&buffer{p: r.early, uses: 1})
-			early := r.early
-			r.early = nil
+			early, ended := r.early, c.readEOF
+			r.early, c.readEOF = nil, false
 			c.open(early)
-			if c.readEOF && c.opens() {
-				// Told before, but it is behind what has been opened only now.
-				c.readEOF = false
-				c.receivedEOF()
+			if ended && c.closing == closeOpen {
+				c.receivedEOF() // told before, but it is behind what has been opened only now
 			}
 			if c.receiveMoves() {
 				e.markDirty(c)

@@ -98,6 +98,21 @@ def test_data_that_comes_with_the_end_of_the_handshake(loop, certificate, versio
     assert answer == data
 
 
+@pytest.mark.parametrize("size", [0, 1, 50_000])
+def test_all_that_comes_with_the_end_of_the_handshake(loop, certificate, version, size):
+    """Data, close_notify and the end of the stream."""
+    data = pattern(size)
+
+    def talk(peer):
+        peer.handshake(behind=data, last=True)
+        peer.drain()
+
+    _, protocol = talking(loop, Recorder, certificate, version, talk)
+    assert protocol.data == data
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
+    assert protocol.lost_with is None
+
+
 @pytest.mark.parametrize("make", [Recorder, lambda: BufferedRecorder(1000)], ids=["Protocol", "BufferedProtocol"])
 @pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 16_385, 100_000, MIB, 16 * MIB])
 def test_sizes(loop, certificate, version, size, make):

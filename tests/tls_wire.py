@@ -31,8 +31,9 @@ class WirePeer:
         self.incoming.write(data)
         return data
 
-    def handshake(self, step=None, behind=b""):
-        """Makes the handshake. `behind` is data that goes out together with its last flight."""
+    def handshake(self, step=None, behind=b"", last=False):
+        """Makes the handshake. `behind` is data that goes out together with its last flight, and so do, if it
+        is the last, close_notify and the stream's end."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -43,7 +44,12 @@ class WirePeer:
                 break
         if behind:
             self.tls.write(behind)
+        if last:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.tls.unwrap()
         self.send(self.outgoing.read(), step)
+        if last:
+            self.sock.shutdown(socket.SHUT_WR)
         return self
 
     def seal(self, data):
