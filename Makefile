@@ -27,7 +27,7 @@ help:
 	@echo "make test-ktls  tests that need the kernel's TLS, in a guest kernel that has it"
 	@echo "make check   linters and type checks only"
 	@echo "make compat  other projects' test suites on kloop, asyncio, uvloop and rloop: about an hour"
-	@echo "make bench   the table of docs/performance.md: 20 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
+	@echo "make bench   the table of docs/performance.md: 40 minutes; BENCH_ARGS=\"--rows '^udp/'\" for a part"
 	@echo "make soak    T=6 minutes of echo, TLS, datagrams, children, kills and resets, every byte verified"
 	@echo "make sim     the engine on a simulated kernel: SEEDS=10000 worlds, or SEED=n for one with its log"
 	@echo "make sim-mutants  plants faults in the engine, and requires that the simulation finds each"
