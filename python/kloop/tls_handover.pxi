@@ -10,6 +10,7 @@
 cdef enum:
     HANDSHAKE_MAX = 512 * 1024      # bytes of one direction
     KEYLOG_MAX = 1024 * 1024        # of the log of all handshakes under way
+    KEYLOG_STEP = 2048              # more than one step of a handshake writes
 
 cdef extern from "<unistd.h>" nogil:
     enum: SEEK_END
@@ -84,45 +85,53 @@ cdef class Handover:
         """One do_handshake(), and the lines that it wrote to the key log."""
         global _windows
         cdef int fd = keylog.fd
-        cdef int64_t before
-        if not self.refused and lseek(fd, 0, SEEK_END) > KEYLOG_MAX:
-            self._refuse('the key log is full')     # of too many handshakes at once; it is emptied behind them
+        cdef int64_t before = 0
+        if not self.refused:
+            before = lseek(fd, 0, SEEK_END)
+            if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
+                self._refuse('the key log is full')
         if self.refused:
             sslobj.do_handshake()
             return 0
         _windows += 1
-        before = lseek(fd, 0, SEEK_END)
         try:
             sslobj.do_handshake()
         finally:
             _windows -= 1
-            self._take_lines(fd, before)
-            empty_key_log(fd)
+            if (self._take_lines(fd, before) or before) and _windows == 0:
+                ftruncate(fd, 0)
         return 0
 
-    cdef int _take_lines(self, int fd, int64_t before) except -1:
-        """Keeps the whole lines behind `before`. Others' may be half written, at either end."""
+    cdef bint _take_lines(self, int fd, int64_t before) except -1:
+        """Keeps the whole lines behind `before`; answers whether there is anything.
+
+        Others' may be half written, at either end.
+        """
         cdef int64_t start = before - 1 if before else 0
-        cdef Py_ssize_t size = lseek(fd, 0, SEEK_END) - start
+        cdef Py_ssize_t room = KEYLOG_STEP, size
         cdef char *lines
-        cdef char *end
+        while True:
+            lines = <char *>PyMem_RawMalloc(self.log_size + room)
+            if lines is NULL:
+                raise MemoryError()
+            size = pread(fd, lines + self.log_size, room, start)
+            if size < room:
+                break
+            explicit_bzero(lines + self.log_size, size)
+            PyMem_RawFree(lines)
+            room *= 2
         if size <= before - start:
-            return 0
-        lines = <char *>PyMem_RawMalloc(self.log_size + size)
-        if lines is NULL:
-            raise MemoryError()
+            PyMem_RawFree(lines)
+            if size < 0:
+                self._refuse('the key log could not be read')
+            return False
         if self.log_size:
             memcpy(lines, self.log, self.log_size)
-        end = lines + self.log_size
-        size = pread(fd, end, size, start)
-        if size < 0:
-            PyMem_RawFree(lines)
-            return self._refuse('the key log could not be read')
-        size = _whole_lines(end, size, before > 0) + self.log_size
+        size = _whole_lines(lines + self.log_size, size, before > 0) + self.log_size
         self._wipe()
         self.log = lines
         self.log_size = size
-        return 0
+        return True
 
 
 cdef Py_ssize_t _whole_lines(char *text, Py_ssize_t size, bint skip) noexcept:
