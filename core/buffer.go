@@ -56,23 +56,27 @@ func (e *Engine) dropBuffer(b *buffer) {
 	}
 }
 
+// slabWith answers a slab with room for so many bytes more, in place of b, which may be nil
+// and which the engine holds.
+func (e *Engine) slabWith(b *buffer, room int) *buffer {
+	switch {
+	case b == nil:
+	case b.uses == 1: // nobody else needs what is in it: the same memory once more, which is in the cache
+		b.p = b.p[:0]
+		return b
+	case cap(b.p)-len(b.p) >= room:
+		return b
+	default:
+		e.dropBuffer(b)
+	}
+	return takeBuffer(&e.slabs, slabSize)
+}
+
 // openedRoom answers memory for what the kernel opens: a whole record fits into it.
 // Connections share it, as they share slabs, though not the one that is sealed into.
 func (e *Engine) openedRoom() []byte {
-	b := e.opened
-	switch {
-	case b == nil:
-	case b.uses == 1:
-		b.p = b.p[:0] // handlers have done with all of it: the same memory once more, which is in the cache
-	case cap(b.p)-len(b.p) < ktls.MaxPlaintext:
-		e.dropBuffer(b)
-		b = nil
-	}
-	if b == nil {
-		b = takeBuffer(&e.slabs, slabSize)
-		e.opened = b
-	}
-	return b.p[len(b.p):cap(b.p)]
+	e.opened = e.slabWith(e.opened, ktls.MaxPlaintext)
+	return e.opened.p[len(e.opened.p):cap(e.opened.p)]
 }
 
 // keepOpened keeps the first n bytes of openedRoom, for handlers to look at.

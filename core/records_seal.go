@@ -35,27 +35,12 @@ func (c *Conn) recordRoom(n int) []byte {
 	extra := s.Prefix() + s.Suffix()
 	if e.sealing != c {
 		e.sealPending()
-		e.needSlab(min(n, s.MaxPlaintext()) + extra)
+		e.slab = e.slabWith(e.slab, min(n, s.MaxPlaintext())+extra)
 		e.sealing, c.records.filled = c, 0
 	}
 	begin := len(e.slab.p) + s.Prefix()
 	size := min(s.MaxPlaintext(), cap(e.slab.p)-len(e.slab.p)-extra)
 	return e.slab.p[begin : begin+size]
-}
-
-// needSlab makes sure that the slab has room.
-func (e *Engine) needSlab(room int) {
-	if e.slab != nil && e.slab.uses > 1 && cap(e.slab.p)-len(e.slab.p) >= room {
-		return
-	}
-	if e.slab != nil && e.slab.uses == 1 {
-		e.slab.p = e.slab.p[:0] // all is sent: the same memory once more, which is in the cache
-		return
-	}
-	if e.slab != nil {
-		e.dropBuffer(e.slab)
-	}
-	e.slab = takeBuffer(&e.slabs, slabSize)
 }
 
 // sealPending seals the record that is open for more, whose ever it is.
