@@ -44,7 +44,6 @@ type records struct {
 	control  *ktls.Control
 	partial  *buffer // a record that is not whole
 	early    []byte  // what came before the records were started, and has not been opened
-	rest     int     // bytes that openAll has left
 	filled   int     // bytes of data in the record that is not sealed yet, see Engine.sealing
 	asked    bool    // the peer for a new key of its own
 	ended    bool    // by the peer's close_notify

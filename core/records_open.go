@@ -44,7 +44,7 @@ func (c *Conn) open(p []byte) {
 	if r.partial != nil && c.opens() {
 		p = r.fill(p)
 		partial := r.partial
-		if c.openAll(partial.p) {
+		if c.openAll(partial.p) > 0 {
 			return // still not whole
 		}
 		r.partial = nil
@@ -54,9 +54,9 @@ func (c *Conn) open(p []byte) {
 		c.handler.Received(c, p)
 		return
 	}
-	if c.openAll(p) {
+	if left := c.openAll(p); left > 0 {
 		r.partial = c.engine.chunk()
-		r.partial.p = append(r.partial.p, p[len(p)-r.rest:]...)
+		r.partial.p = append(r.partial.p, p[len(p)-left:]...)
 	}
 }
 
@@ -75,9 +75,9 @@ func (r *records) fill(p []byte) []byte {
 	return p
 }
 
-// openAll opens the whole records that p begins with. It answers whether something is
-// left, which is the beginning of a record: r.rest bytes.
-func (c *Conn) openAll(p []byte) (left bool) {
+// openAll opens the whole records that p begins with. It answers how many bytes are left at
+// p's end, which are the beginning of a record.
+func (c *Conn) openAll(p []byte) (left int) {
 	r := c.records
 	from, to, at := 0, 0, 0 // data is p[from:to], and at is where the next record begins
 	give := func() {
@@ -133,8 +133,10 @@ func (c *Conn) openAll(p []byte) (left bool) {
 		}
 	}
 	give()
-	r.rest = len(p) - at
-	return r.rest > 0 && c.opens()
+	if !c.opens() {
+		return 0
+	}
+	return len(p) - at
 }
 
 func (c *Conn) dropPartial() {
