@@ -47,10 +47,7 @@ func (c *Conn) RecordsOffload() RecordsOffload {
 	o := RecordsOffload{KernelSeals: r.tx == sideKernel, KernelOpens: r.rx == sideKernel}
 	switch {
 	case r.refusal != nil:
-		o.Reason = r.refusal.Error()
-		if why := (*ktls.UnsupportedError)(nil); errors.As(r.refusal, &why) {
-			o.Reason = why.Reason
-		}
+		o.Reason = ktls.Reason(r.refusal)
 	case r.tx == sideMoving:
 		o.Reason = "the kernel seals as soon as it has taken what is queued"
 	case r.rx == sideMoving:

@@ -1,6 +1,9 @@
 package ktls
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Alert is a TLS alert description, RFC 8446 section 6.
 type Alert uint8
@@ -82,6 +85,16 @@ func (e *UseError) Error() string { return "ktls: " + e.Reason }
 type UnsupportedError struct{ Reason string }
 
 func (e *UnsupportedError) Error() string { return "ktls: no take-over: " + e.Reason }
+
+// Reason is an error's text for people who know what it is about: why there is no take-over,
+// without saying that there is none.
+func Reason(err error) string {
+	var unsupported *UnsupportedError
+	if errors.As(err, &unsupported) {
+		return unsupported.Reason
+	}
+	return err.Error()
+}
 
 func unsupported(format string, args ...any) error {
 	return &UnsupportedError{Reason: fmt.Sprintf(format, args...)}

@@ -37,22 +37,13 @@ func kloop_go_tls_start(handle C.uint64_t, id C.uint32_t, t *C.struct_kloop_tls)
 	if err == nil {
 		return 0
 	}
-	tellReason(t, tlsReason(err))
+	tellReason(t, ktls.Reason(err))
 	var unsupported *ktls.UnsupportedError
 	var kernel *ktls.KernelError
 	if errors.As(err, &unsupported) || errors.As(err, &kernel) || errors.Is(err, ktls.ErrNotSupported) {
 		return -C.int(syscall.EOPNOTSUPP)
 	}
 	return failure(err)
-}
-
-// tlsReason is an error's text without the name of its package.
-func tlsReason(err error) string {
-	var unsupported *ktls.UnsupportedError
-	if errors.As(err, &unsupported) {
-		return unsupported.Reason
-	}
-	return err.Error()
 }
 
 func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
