@@ -85,24 +85,7 @@ func TestKernelRecordsEnd(t *testing.T) {
 			c, r, p, o := w.records(s.id, s.version)
 			defer closeFD(p.fd)
 			w.inKernel(c, o, nil)
-			mustWrite(t, p.fd, append(p.seal(ktls.TypeData, []byte("last")), p.seal(ktls.TypeAlert, []byte{1, 0})...))
-			w.until("the end", func() bool { return r.eof })
-			if r.got.String() != "last" || r.closed {
-				t.Errorf("%q, closed %v", r.got.String(), r.closed)
-			}
-			c.Write([]byte("answer"))
-			c.WriteEOF()
-			c.Write([]byte("not sent"))
-			w.until("all is sent", func() bool { return c.Queued() == 0 && c.shutdown })
-			if got := p.readData(6); string(got) != "answer" {
-				t.Errorf("%q", got)
-			}
-			if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
-				t.Errorf("type %d, % x instead of close_notify", typ, content)
-			}
-			if got := mustRead(t, p.fd, 1); len(got) > 0 {
-				t.Errorf("% x behind close_notify", got)
-			}
+			w.endRecords(c, r, p)
 		})
 	}
 }
@@ -144,21 +127,7 @@ func TestKernelRecordsAbruptEnd(t *testing.T) {
 // receiving or sending meets it first.
 func TestKernelRecordsRefused(t *testing.T) {
 	needKernelTLS(t)
-	for name, x := range map[string]struct {
-		send  func(p *recordPeer) []byte
-		alert []byte
-		errno syscall.Errno
-	}{
-		"corrupt": {func(p *recordPeer) []byte {
-			sealed := p.seal(ktls.TypeData, pattern(1, 100))
-			sealed[30] ^= 1
-			return append(sealed, p.seal(ktls.TypeData, pattern(2, 100))...)
-		}, []byte{2, byte(ktls.AlertBadRecordMAC)}, syscall.EBADMSG},
-		"too long": {func(*recordPeer) []byte { return []byte{23, 3, 3, 0xff, 0xff} }, []byte{2, byte(ktls.AlertRecordOverflow)}, syscall.EBADMSG},
-		"unexpected": {func(p *recordPeer) []byte { return p.seal(ktls.TypeHandshake, []byte{20, 0, 0, 0}) },
-			[]byte{2, byte(ktls.AlertUnexpectedMessage)}, syscall.EBADMSG},
-		"the peer's alert": {func(p *recordPeer) []byte { return p.seal(ktls.TypeAlert, []byte{2, 20}) }, nil, syscall.EPROTO},
-	} {
+	for name, x := range refusedRecords {
 		for _, writes := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				bothDrivers(t, func(t *testing.T, w *world) {

@@ -75,26 +75,7 @@ func TestKernelRecordsBothWays(t *testing.T) {
 				if len(heard.moved) == 0 || heard.moved[len(heard.moved)-1] != c.RecordsOffload() {
 					w.t.Errorf("moved: %v", heard.moved)
 				}
-				var sealed []byte
-				for i, n := range []int{1, 2, 1000, 16384, 16385, 70_000, 1 << 20} {
-					sealed = append(sealed, p.seal(ktls.TypeData, pattern(i, n))...)
-					want = append(want, pattern(i, n)...)
-				}
-				got := make(chan []byte)
-				go mustWrite(w.t, p.fd, sealed)
-				go func() { got <- p.readData(len(want)) }()
-				w.until("all has come", func() bool { return r.got.Len() == len(want) && c.Queued() == 0 })
-				if !bytes.Equal(r.got.Bytes(), want) || !bytes.Equal(<-got, want) {
-					w.t.Error("other bytes than were sent")
-				}
-				c.Close()
-				w.until("closed", func() bool { return r.closed })
-				if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
-					w.t.Errorf("type %d, % x instead of close_notify", typ, content)
-				}
-				if r.err != nil || c.RecordsErr() != nil {
-					w.t.Errorf("%v, %v", r.err, c.RecordsErr())
-				}
+				w.echoRecords(c, r, p, nil, want, 1, 2, 1000, 16384, 16385, 70_000, 1<<20)
 				after := tlsStat(w.t)
 				for name, more := range map[string]uint64{ktls.StatTXSoftware: 1, ktls.StatRXSoftware: 1, ktls.StatDecryptError: 0} {
 					if after[name] != before[name]+more {
@@ -232,9 +213,7 @@ func TestKernelRecordsSlowReader(t *testing.T) {
 		if !bytes.Equal(<-got, append(pattern(1, size), pattern(2, 100_000)...)) {
 			w.t.Error("other bytes than were written")
 		}
-		if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
-			w.t.Errorf("type %d, % x instead of close_notify", typ, content)
-		}
+		p.wantCloseNotify()
 		if r.err != nil || r.backlog[len(r.backlog)-1] != 0 {
 			w.t.Errorf("%v, backlog %v", r.err, r.backlog)
 		}

@@ -122,9 +122,7 @@ func TestRecordsCloseNotify(t *testing.T) {
 		if got := p.readData(4); string(got) != "last" {
 			w.t.Errorf("%q", got)
 		}
-		if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
-			w.t.Errorf("type %d, % x instead of close_notify", typ, content)
-		}
+		p.wantCloseNotify()
 		mustWrite(w.t, p.fd, p.seal(ktls.TypeData, []byte("answer")))
 		w.until("it comes", func() bool { return r.got.String() == "answer" })
 		if c.PeerNotified() {

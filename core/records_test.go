@@ -113,6 +113,14 @@ func (p *recordPeer) read() (ktls.ContentType, []byte) {
 	}
 }
 
+// wantCloseNotify reads the next record, which must be that alert.
+func (p *recordPeer) wantCloseNotify() {
+	p.t.Helper()
+	if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
+		p.t.Errorf("type %d, % x instead of close_notify", typ, content)
+	}
+}
+
 // readData answers n bytes of data, and takes new keys between.
 func (p *recordPeer) readData(n int) (got []byte) {
 	for len(got) < n {
@@ -139,6 +147,29 @@ func start(t testing.TB, c *Conn, o RecordOptions, received []byte) {
 	}
 }
 
+// echoRecords sends what is sealed already, which holds want, and more of these sizes; all must come
+// back, and then the end.
+func (w *world) echoRecords(c *Conn, r *recorder, p *recordPeer, sealed, want []byte, sizes ...int) {
+	w.t.Helper()
+	for i, n := range sizes {
+		sealed = append(sealed, p.seal(ktls.TypeData, pattern(i, n))...)
+		want = append(want, pattern(i, n)...)
+	}
+	got := make(chan []byte)
+	go mustWrite(w.t, p.fd, sealed)
+	go func() { got <- p.readData(len(want)) }()
+	w.until("all has come", func() bool { return r.got.Len() == len(want) && c.Queued() == 0 })
+	if !bytes.Equal(r.got.Bytes(), want) || !bytes.Equal(<-got, want) {
+		w.t.Error("other bytes than were sent")
+	}
+	c.Close()
+	w.until("closed", func() bool { return r.closed })
+	p.wantCloseNotify()
+	if r.err != nil || c.RecordsErr() != nil {
+		w.t.Errorf("%v, %v", r.err, c.RecordsErr())
+	}
+}
+
 // TestRecordsBothWays: an echo through records, of every size, behind what had
 // come before they were started.
 func TestRecordsBothWays(t *testing.T) {
@@ -151,25 +182,7 @@ func TestRecordsBothWays(t *testing.T) {
 			start(w.t, c, o, early[:60])
 			sealed := early[60:]
 			want := append([]byte("early"), pattern(0, 100)...)
-			for i, n := range []int{1, 16384, 16385, 70_000, 1_000_000} {
-				sealed = append(sealed, p.seal(ktls.TypeData, pattern(i, n))...)
-				want = append(want, pattern(i, n)...)
-			}
-			got := make(chan []byte)
-			go mustWrite(w.t, p.fd, sealed)
-			go func() { got <- p.readData(len(want)) }()
-			w.until("all has come", func() bool { return r.got.Len() == len(want) && c.Queued() == 0 })
-			if !bytes.Equal(r.got.Bytes(), want) || !bytes.Equal(<-got, want) {
-				w.t.Error("other bytes than were sent")
-			}
-			c.Close()
-			w.until("closed", func() bool { return r.closed })
-			if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
-				w.t.Errorf("type %d, % x instead of close_notify", typ, content)
-			}
-			if r.err != nil || c.RecordsErr() != nil {
-				w.t.Errorf("%v, %v", r.err, c.RecordsErr())
-			}
+			w.echoRecords(c, r, p, sealed, want, 1, 16384, 16385, 70_000, 1_000_000)
 			if _, err := o.Sealer.Seal(nil, ktls.TypeData, nil); err == nil {
 				w.t.Error("the key is still there")
 			}
@@ -238,50 +251,57 @@ func TestRecordsKeyUpdate(t *testing.T) {
 	})
 }
 
+// endRecords has the peer end first, and then this side, behind its answer.
+func (w *world) endRecords(c *Conn, r *recorder, p *recordPeer) {
+	w.t.Helper()
+	mustWrite(w.t, p.fd, append(p.seal(ktls.TypeData, []byte("last")), p.seal(ktls.TypeAlert, []byte{1, 0})...))
+	w.until("the end", func() bool { return r.eof })
+	if r.got.String() != "last" || r.closed {
+		w.t.Errorf("%q, closed %v", r.got.String(), r.closed)
+	}
+	c.Write([]byte("answer"))
+	c.WriteEOF()
+	c.Write([]byte("not sent"))
+	w.until("all is sent", func() bool { return c.Queued() == 0 && c.shutdown })
+	if got := p.readData(6); string(got) != "answer" {
+		w.t.Errorf("%q", got)
+	}
+	p.wantCloseNotify()
+	if got := mustRead(w.t, p.fd, 1); len(got) > 0 {
+		w.t.Errorf("% x behind close_notify", got)
+	}
+}
+
 // TestRecordsEnd: close_notify is the peer's end, and ours.
 func TestRecordsEnd(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0xC02F, ktls.TLS12)
 		defer closeFD(p.fd)
 		start(w.t, c, o, nil)
-		mustWrite(w.t, p.fd, append(p.seal(ktls.TypeData, []byte("last")), p.seal(ktls.TypeAlert, []byte{1, 0})...))
-		w.until("the end", func() bool { return r.eof })
-		if r.got.String() != "last" || r.closed {
-			w.t.Errorf("%q, closed %v", r.got.String(), r.closed)
-		}
-		c.Write([]byte("answer"))
-		c.WriteEOF()
-		c.Write([]byte("not sent"))
-		w.until("all is sent", func() bool { return c.Queued() == 0 && c.shutdown })
-		if got := p.readData(6); string(got) != "answer" {
-			w.t.Errorf("%q", got)
-		}
-		if typ, content := p.read(); typ != ktls.TypeAlert || !bytes.Equal(content, []byte{1, 0}) {
-			w.t.Errorf("type %d, % x instead of close_notify", typ, content)
-		}
-		if got := mustRead(w.t, p.fd, 1); len(got) > 0 {
-			w.t.Errorf("% x behind close_notify", got)
-		}
+		w.endRecords(c, r, p)
 	})
+}
+
+// refusedRecords are what a peer may not send, or sends to end it: the alert that it gets, and the error.
+var refusedRecords = map[string]struct {
+	send  func(p *recordPeer) []byte
+	alert []byte
+	errno syscall.Errno
+}{
+	"corrupt": {func(p *recordPeer) []byte {
+		sealed := p.seal(ktls.TypeData, pattern(1, 100))
+		sealed[30] ^= 1
+		return append(sealed, p.seal(ktls.TypeData, pattern(2, 100))...)
+	}, []byte{2, byte(ktls.AlertBadRecordMAC)}, syscall.EBADMSG},
+	"too long": {func(*recordPeer) []byte { return []byte{23, 3, 3, 0xff, 0xff} }, []byte{2, byte(ktls.AlertRecordOverflow)}, syscall.EBADMSG},
+	"unexpected": {func(p *recordPeer) []byte { return p.seal(ktls.TypeHandshake, []byte{20, 0, 0, 0}) },
+		[]byte{2, byte(ktls.AlertUnexpectedMessage)}, syscall.EBADMSG},
+	"the peer's alert": {func(p *recordPeer) []byte { return p.seal(ktls.TypeAlert, []byte{2, 20}) }, nil, syscall.EPROTO},
 }
 
 // TestRecordsRefused: the peer is told why, and the handler gets an error.
 func TestRecordsRefused(t *testing.T) {
-	for name, x := range map[string]struct {
-		send  func(p *recordPeer) []byte
-		alert []byte
-		errno syscall.Errno
-	}{
-		"corrupt": {func(p *recordPeer) []byte {
-			sealed := p.seal(ktls.TypeData, pattern(1, 100))
-			sealed[30] ^= 1
-			return append(sealed, p.seal(ktls.TypeData, pattern(2, 100))...)
-		}, []byte{2, byte(ktls.AlertBadRecordMAC)}, syscall.EBADMSG},
-		"too long": {func(*recordPeer) []byte { return []byte{23, 3, 3, 0xff, 0xff} }, []byte{2, byte(ktls.AlertRecordOverflow)}, syscall.EBADMSG},
-		"unexpected": {func(p *recordPeer) []byte { return p.seal(ktls.TypeHandshake, []byte{20, 0, 0, 0}) },
-			[]byte{2, byte(ktls.AlertUnexpectedMessage)}, syscall.EBADMSG},
-		"the peer's alert": {func(p *recordPeer) []byte { return p.seal(ktls.TypeAlert, []byte{2, 20}) }, nil, syscall.EPROTO},
-	} {
+	for name, x := range refusedRecords {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, modes["ring"])
 			c, r, p, o := w.records(0x1301, ktls.TLS13)
