@@ -15,8 +15,10 @@ import importlib.util
 import os
 from pathlib import Path
 
+import certificates
 import leaks
 import pytest
+from peers import FILE_SIZE, pattern
 
 NEEDS_NO_KLOOP = Path(__file__).parent / "build"
 # Every test runs on each driver: tests/everything.py runs all of them twice.
@@ -48,6 +50,22 @@ def idle_gauges(kloop):
         return leaks.gauges(idle)
     finally:
         idle.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """For "localhost"."""
+    return certificates.make(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def content(tmp_path):
+    """A file with FILE_SIZE bytes, open for reading, and the bytes."""
+    data = pattern(FILE_SIZE)
+    path = tmp_path / "content"
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        yield file, data
 
 
 @pytest.fixture

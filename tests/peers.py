@@ -13,6 +13,8 @@ from driving import LIMIT_S
 # <linux/sockios.h>: bytes in the send queue, sent and not acknowledged ones included.
 SIOCOUTQ = 0x5411
 READ_SIZE = 64 * 1024
+# Bytes of the file that the fixture `content` makes.
+FILE_SIZE = 3_000_000
 # How long a connect may take before it counts as one that never ends, in ms. On loopback an
 # answer comes within the call.
 STALLED_MS = 200

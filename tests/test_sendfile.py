@@ -7,20 +7,8 @@ import socket
 
 import pytest
 from driving import in_thread, run, turns
-from peers import connected, listening, pair, pattern, read_all, read_exactly
+from peers import FILE_SIZE, connected, listening, pair, pattern, read_all, read_exactly
 from recorders import Recorder
-
-MUCH = 3_000_000
-
-
-@pytest.fixture
-def content(tmp_path):
-    """A file with MUCH bytes, open for reading, and the bytes."""
-    data = pattern(MUCH)
-    path = tmp_path / "content"
-    path.write_bytes(data)
-    with open(path, "rb") as file:
-        yield file, data
 
 
 async def accepted(receive_buffer=None):
@@ -42,7 +30,7 @@ async def close(transport, protocol):
     await protocol.called("connection_lost")
 
 
-@pytest.mark.parametrize("offset, count", [(0, None), (1000, None), (10, 100_000), (MUCH - 5, 100)])
+@pytest.mark.parametrize("offset, count", [(0, None), (1000, None), (10, 100_000), (FILE_SIZE - 5, 100)])
 def test_a_part_of_a_file(loop, content, offset, count):
     file, data = content
     want = data[offset:] if count is None else data[offset:offset + count]
@@ -161,7 +149,7 @@ def test_the_peer_goes_away(loop, content):
         with pytest.raises(ConnectionError):
             await task
         await close(transport, protocol)
-        assert 0 < file.tell() < MUCH
+        assert 0 < file.tell() < FILE_SIZE
 
     run(loop, main())
 

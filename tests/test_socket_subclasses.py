@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections import Counter
 
-import certificates
 import pytest
 from driving import run
 from peers import pattern
@@ -61,11 +60,6 @@ def connected_to(kind, address):
 async def closed(server):
     server.close()
     await server.wait_closed()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(params=["plain", "tls"])

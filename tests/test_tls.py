@@ -5,18 +5,12 @@ import socket
 import ssl
 import sys
 
-import certificates
 import pytest
 from driving import in_thread, run, turns
 from peers import connected, pattern, read_exactly
 from recorders import Echo, Recorder
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="session")

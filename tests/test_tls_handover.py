@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 
-import certificates
 import pytest
 from children import run_python
 from driving import LIMIT_S, in_thread, run
@@ -21,11 +20,6 @@ SUITES_12 = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "
 SUITES_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 CBC = "ECDHE-ECDSA-AES128-SHA256"
 MUCH = 300_000
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

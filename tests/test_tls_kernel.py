@@ -9,13 +9,11 @@ import socket
 import ssl
 from pathlib import Path
 
-import certificates
 import pytest
 from driving import in_thread, run, turns
-from peers import connected, pair, pattern, read_all, read_exactly
+from peers import FILE_SIZE, connected, pair, pattern, read_all, read_exactly
 from recorders import Echo, Recorder
 
-MUCH = 3_000_000
 TCP_ULP = 31
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -36,21 +34,6 @@ MISSING = missing()
 needs_kernel = pytest.mark.skipif(
     bool(MISSING) and not IN_GUEST,
     reason=f"the kernel has no TLS ({MISSING}): `make test-ktls` runs this where it has")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def content(tmp_path):
-    """A file with MUCH bytes, open for reading, and the bytes."""
-    data = pattern(MUCH)
-    path = tmp_path / "content"
-    path.write_bytes(data)
-    with open(path, "rb") as file:
-        yield file, data
 
 
 @pytest.fixture
@@ -126,7 +109,7 @@ def test_both_sides_are_the_kernels(made_loop, certificate, version):
         transport, protocol = await loop.create_connection(
             Recorder, *server.sockets[0].getsockname(), ssl=certificate.client(), server_hostname="localhost")
         assert await sides(transport, ("kernel", "kernel")) == ("kernel", "kernel", "")
-        data = pattern(MUCH)
+        data = pattern(FILE_SIZE)
         transport.write(data)
         await protocol.received(len(data))
         assert protocol.data == data
@@ -143,7 +126,7 @@ def test_both_sides_are_the_kernels(made_loop, certificate, version):
 
 @needs_kernel
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("offset, count", [(0, None), (10, 100_000), (MUCH - 5, 100)])
+@pytest.mark.parametrize("offset, count", [(0, None), (10, 100_000), (FILE_SIZE - 5, 100)])
 def test_sendfile(made_loop, certificate, content, monkeypatch, version, offset, count):
     """By sendfile(2), in pieces, between what is written before and after."""
     from kloop import tls
@@ -226,7 +209,7 @@ def test_sendfile_does_not_block(made_loop, certificate, content):
             Recorder, sock=sock, ssl=certificate.client(), server_hostname="localhost")
         await sides(transport, ("kernel", "kernel"))
         for size in parts:
-            assert await loop.sendfile(transport, file, MUCH - size, fallback=False) == size
+            assert await loop.sendfile(transport, file, FILE_SIZE - size, fallback=False) == size
         await received.received(len(want))
         assert received.data == want
         await close(server, transport, protocol)

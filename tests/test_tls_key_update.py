@@ -8,7 +8,6 @@ import contextlib
 import ssl
 import subprocess
 
-import certificates
 import pytest
 from driving import LIMIT_S, run
 from peers import listening, pattern
@@ -22,11 +21,6 @@ ASKING, TELLING = b"K\n", b"k\n"
 ROUNDS = 3
 # Several records of 16 KiB.
 MUCH = 200_000
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("tls"))
 
 
 def tls13(context):

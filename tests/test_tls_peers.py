@@ -12,6 +12,7 @@ import pytest
 from driving import LIMIT_S, in_thread, reports, run, turns
 from peers import connected, listening, pattern, read_all, read_exactly, reset
 from recorders import BufferedRecorder, Echo, Recorder
+from tls_wire import serving
 
 MIB = 1024 * 1024
 # Bytes that a server may hold back before it stops reading.
@@ -20,24 +21,8 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="session")
 def another(tmp_path_factory):
     return certificates.make(tmp_path_factory.mktemp("tls"), "another.example")
-
-
-@contextlib.asynccontextmanager
-async def serving(loop, factory, context, **options):
-    """A TLS server of the loop; gives its address."""
-    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=context, **options)
-    try:
-        yield server.sockets[0].getsockname()
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 @contextlib.asynccontextmanager

@@ -11,15 +11,10 @@ import pytest
 from driving import LIMIT_S, in_thread, run
 from peers import connected, listening, pattern, reset
 from recorders import BufferedRecorder, Echo, Recorder
-from tls_wire import WirePeer
+from tls_wire import WirePeer, serving
 
 MIB = 1024 * 1024
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return certificates.make(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +30,6 @@ def version(request):
 def only(context, version):
     context.minimum_version = context.maximum_version = version
     return context
-
-
-@contextlib.asynccontextmanager
-async def serving(loop, factory, context, **options):
-    """A TLS server on this loop; answers its address."""
-    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=context, **options)
-    try:
-        yield server.sockets[0].getsockname()
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 def talking(loop, factory, certificate, version, talk):

@@ -1,4 +1,4 @@
-"""A TLS peer over a blocking socket that can see and spoil what passes on the wire."""
+"""Ends of TLS connections: a server of the loop, and a peer that can see and spoil what passes on the wire."""
 
 import contextlib
 import socket
@@ -6,6 +6,17 @@ import ssl
 
 from driving import LIMIT_S
 from peers import READ_SIZE
+
+
+@contextlib.asynccontextmanager
+async def serving(loop, factory, context, **options):
+    """A TLS server of the loop; gives its address."""
+    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=context, **options)
+    try:
+        yield server.sockets[0].getsockname()
+    finally:
+        server.close()
+        await server.wait_closed()
 
 
 class WirePeer:
