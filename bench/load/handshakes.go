@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -38,20 +37,12 @@ type handshakeClient struct {
 const handshakeGCPercent = 800
 
 func runHandshakes(args []string) (failed bool, err error) {
-	f := flag.NewFlagSet("handshakes", flag.ExitOnError)
-	var l limits
-	l.register(f)
-	size := f.Int("size", 64, "message `bytes`")
-	trusted := f.String("trusted", certificateFile, "the server's certificate, a PEM `file`")
-	f.Parse(args)
-	if err := l.check(); err != nil {
+	l, size, trusted, err := tlsFlags("handshakes", args, 64)
+	if err != nil {
 		return false, err
 	}
-	if *size < 1 || *size > maxChunk {
-		return false, fmt.Errorf("-size must be 1 to %d", maxChunk)
-	}
 	debug.SetGCPercent(handshakeGCPercent)
-	c, err := newHandshakeClient(l, *size, *trusted)
+	c, err := newHandshakeClient(l, size, trusted)
 	if err != nil {
 		return false, err
 	}

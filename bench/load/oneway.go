@@ -39,12 +39,11 @@ const (
 type onewayClient struct {
 	*session
 	tlsDialer
+	tlsRamp
 	direction direction
 	pattern   *pattern
 	conns     []onewayConn
 	buffer    []byte
-	started   int
-	proven    int
 }
 
 func runOneWay(args []string, to direction) (failed bool, err error) {
@@ -81,16 +80,8 @@ func newOneWayClient(l limits, to direction, trusted string) (*onewayClient, err
 	return c, nil
 }
 
-// ramp makes one connection after the other.
 func (c *onewayClient) ramp() (bool, error) {
-	if c.started < len(c.conns) && c.started == c.proven {
-		conn := &c.conns[c.started]
-		c.started++
-		if err := conn.connect(); err != nil {
-			c.fail("connection %d: %v", conn.index, err)
-		}
-	}
-	return c.proven == len(c.conns), nil
+	return c.rampOne(len(c.conns), func(i int) error { return c.conns[i].connect() }, c.fail), nil
 }
 
 func (c *onewayClient) start() {

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"flag"
-	"fmt"
-)
+import "fmt"
 
 // tlsClient keeps one message under way on each of its TLS connections: crypto/tls
 // over a session's engine, without a goroutine per connection, which would cost
@@ -11,29 +8,20 @@ import (
 type tlsClient struct {
 	*session
 	tlsDialer
+	tlsRamp
 	size    int
 	pattern *pattern
 	conns   []tlsConn
 	buffer  []byte // shared: what was decrypted is checked at once
-	started int
-	proven  int
-	idle    bool // connections stay silent after their first message
+	idle    bool   // connections stay silent after their first message
 }
 
 func runTLS(args []string, idle bool) (failed bool, err error) {
-	f := flag.NewFlagSet("tls", flag.ExitOnError)
-	var l limits
-	l.register(f)
-	size := f.Int("size", 1024, "message `bytes`")
-	trusted := f.String("trusted", certificateFile, "the server's certificate, a PEM `file`")
-	f.Parse(args)
-	if err := l.check(); err != nil {
+	l, size, trusted, err := tlsFlags("tls", args, 1024)
+	if err != nil {
 		return false, err
 	}
-	if *size < 1 || *size > maxChunk {
-		return false, fmt.Errorf("-size must be 1 to %d", maxChunk)
-	}
-	c, err := newTLSClient(l, *size, *trusted)
+	c, err := newTLSClient(l, size, trusted)
 	if err != nil {
 		return false, err
 	}
@@ -63,16 +51,8 @@ func newTLSClient(l limits, size int, trusted string) (*tlsClient, error) {
 	return c, nil
 }
 
-// ramp makes one connection after the other: handshakes are not what is measured.
 func (c *tlsClient) ramp() (bool, error) {
-	if c.started < len(c.conns) && c.started == c.proven {
-		conn := &c.conns[c.started]
-		c.started++
-		if err := conn.connect(); err != nil {
-			c.fail("connection %d: %v", conn.index, err)
-		}
-	}
-	return c.proven == len(c.conns), nil
+	return c.rampOne(len(c.conns), func(i int) error { return c.conns[i].connect() }, c.fail), nil
 }
 
 func (c *tlsClient) start() {

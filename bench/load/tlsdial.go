@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"os"
 	_ "unsafe" // for linkname
@@ -28,6 +29,41 @@ var curves = []tls.CurveID{tls.X25519}
 func init() {
 	suitesWithAES = []uint16{suite}
 	suitesWithoutAES = []uint16{suite}
+}
+
+// tlsFlags parses the command line of a client that sends messages over TLS: its limits, the
+// message size in bytes, and the file of the server's certificate.
+func tlsFlags(name string, args []string, size int) (l limits, bytes int, trusted string, err error) {
+	f := flag.NewFlagSet(name, flag.ExitOnError)
+	l.register(f)
+	f.IntVar(&bytes, "size", size, "message `bytes`")
+	f.StringVar(&trusted, "trusted", certificateFile, "the server's certificate, a PEM `file`")
+	f.Parse(args)
+	if err := l.check(); err != nil {
+		return l, 0, "", err
+	}
+	if bytes < 1 || bytes > maxChunk {
+		return l, 0, "", fmt.Errorf("-size must be 1 to %d", maxChunk)
+	}
+	return l, bytes, trusted, nil
+}
+
+// tlsRamp makes one connection after the other: handshakes are not what is measured.
+type tlsRamp struct {
+	started int
+	proven  int // connections that exchanged a message
+}
+
+// rampOne begins the next of count connections once all before it are proven; it answers
+// whether all are.
+func (r *tlsRamp) rampOne(count int, connect func(i int) error, fail func(format string, args ...any)) bool {
+	if i := r.started; i < count && i == r.proven {
+		r.started++
+		if err := connect(i); err != nil {
+			fail("connection %d: %v", i, err)
+		}
+	}
+	return r.proven == count
 }
 
 // tlsDialer makes TLS connections to one server.

@@ -5,6 +5,7 @@ Every answer is compared with what was sent. Prints a line of JSON.
 
 from __future__ import annotations
 
+import argparse
 import array
 import asyncio
 import random
@@ -99,6 +100,38 @@ async def count_syscalls(run: Run, seconds: float, tracepoint: int) -> float:
     return (counter.read() - before) / max(messages, 1)
 
 
+async def measure(run: Run, warmup_s: float, seconds: float, tracepoint: int) -> dict[str, object]:
+    """Warm up, measure, and count system calls if a tracepoint is given."""
+    await asyncio.sleep(warmup_s)
+    run.measuring = True
+    result: dict[str, object] = {**await phase(run, seconds)}
+    run.measuring = False
+    if tracepoint:
+        result["syscalls"] = await count_syscalls(run, seconds * COUNTED_PART, tracepoint)
+    return result
+
+
+def finished(run: Run, result: dict[str, object]) -> dict[str, object]:
+    """The result with its latencies, unless something went wrong."""
+    latencies = array.array("q", sorted(run.latencies_ns))
+    result.update(p50_us=quantile_us(latencies, 0.5), p99_us=quantile_us(latencies, 0.99))
+    if run.error:
+        raise AssertionError(run.error)
+    return result
+
+
+def load_arguments(doc: str | None, size_bytes: int) -> argparse.ArgumentParser:
+    """What every client under test takes."""
+    parser = arguments(doc)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--conns", type=int, default=10, help="at a time")
+    parser.add_argument("--size", type=int, default=size_bytes)
+    parser.add_argument("--warmup", type=float, default=0.2, help="seconds")
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--tracepoint", type=int, default=0, help="id; count system calls, after the timed phase")
+    return parser
+
+
 async def drive(
     port: int, conns: int, size_bytes: int, warmup_s: float, seconds: float, tracepoint: int
 ) -> dict[str, object]:
@@ -113,34 +146,18 @@ async def drive(
         clients.append(client)
     for client in clients:
         client.send()
-    await asyncio.sleep(warmup_s)
-    run.measuring = True
-    result: dict[str, object] = {**await phase(run, seconds)}
-    run.measuring = False
-    if tracepoint:
-        result["syscalls"] = await count_syscalls(run, seconds * COUNTED_PART, tracepoint)
+    result = await measure(run, warmup_s, seconds, tracepoint)
     stuck = sum(time.perf_counter_ns() - client.sent_ns > STALL_NS for client in clients)
     if stuck:
         run.fail(f"{stuck} connections without an answer")
     run.stopping = True
     for client in clients:
         client.transport.close()
-    latencies = array.array("q", sorted(run.latencies_ns))
-    result.update(p50_us=quantile_us(latencies, 0.5), p99_us=quantile_us(latencies, 0.99))
-    if run.error:
-        raise AssertionError(run.error)
-    return result
+    return finished(run, result)
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--conns", type=int, default=10)
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--warmup", type=float, default=0.2, help="seconds")
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--tracepoint", type=int, default=0, help="id; count system calls, after the timed phase")
-    options = parser.parse_args()
+    options = load_arguments(__doc__, 1024).parse_args()
     loop = new_loop(options.loop)
     o = options
     result = loop.run_until_complete(drive(o.port, o.conns, o.size, o.warmup, o.seconds, o.tracepoint))

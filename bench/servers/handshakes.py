@@ -5,15 +5,14 @@ Every answer is compared with what was sent. Prints a line of JSON.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import random
 import ssl
 import time
 from pathlib import Path
 
-from client import COUNTED_PART, PAYLOAD_SEED, Run, count_syscalls, phase, quantile_us
-from loops import arguments, new_loop, report
+from client import PAYLOAD_SEED, Run, finished, load_arguments, measure
+from loops import new_loop, report
 
 SERVER_NAME = "localhost"
 # A connection that takes so long has lost an event.
@@ -72,32 +71,17 @@ async def drive(
     rng = random.Random(PAYLOAD_SEED)
     slots = [connect_again_and_again(run, port, context, rng.randbytes(size_bytes)) for _ in range(conns)]
     tasks = [asyncio.ensure_future(slot) for slot in slots]
-    await asyncio.sleep(warmup_s)
-    run.measuring = True
-    result: dict[str, object] = {**await phase(run, seconds)}
-    run.measuring = False
-    if tracepoint:
-        result["syscalls"] = await count_syscalls(run, seconds * COUNTED_PART, tracepoint)
+    result = await measure(run, warmup_s, seconds, tracepoint)
     run.stopping = True
     _, stuck = await asyncio.wait(tasks, timeout=STALL_S)
     if stuck:
         run.fail(f"{len(stuck)} connections did not end")
-    latencies = array.array("q", sorted(run.latencies_ns))
-    result.update(p50_us=quantile_us(latencies, 0.5), p99_us=quantile_us(latencies, 0.99))
-    if run.error:
-        raise AssertionError(run.error)
-    return result
+    return finished(run, result)
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--port", type=int, required=True)
+    parser = load_arguments(__doc__, 64)
     parser.add_argument("--tls", type=Path, metavar="FOLDER", required=True, help="with cert.pem, which is trusted")
-    parser.add_argument("--conns", type=int, default=10, help="at a time")
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--warmup", type=float, default=0.2, help="seconds")
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--tracepoint", type=int, default=0, help="id; count system calls, after the timed phase")
     options = parser.parse_args()
     loop = new_loop(options.loop)
     o = options
