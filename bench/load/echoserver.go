@@ -207,11 +207,10 @@ func (s *echoServer) push(slot int) {
 func (s *echoServer) sent(slot int) {
 	c := &s.conns[slot]
 	c.moving = false
-	if c.ended && len(c.queued) == 0 {
-		s.drop(slot)
-		return
-	}
 	s.push(slot)
+	if c.ended && !c.moving {
+		s.drop(slot)
+	}
 }
 
 func (s *echoServer) ended(slot int) {
