@@ -24,7 +24,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#define KLOOP_ABI 3u
+#define KLOOP_ABI 4u
 
 /* See kloop_shared.look_every_ns. A storm of callbacks then looks every so often, others always. */
 #define KLOOP_IDLE_LOOKS 16u
@@ -151,16 +151,22 @@ enum {
 };
 
 /* What kloop_tls_start() is given of a handshake that the host has made, and its answer. */
-struct kloop_tls {              /* 256 bytes */
+struct kloop_tls {              /* 304 bytes */
 	uint32_t client;        /* 1: the host's role */
 	uint32_t offload;       /* KLOOP_TLS_GO, _KERNEL or _AUTO */
 	uint32_t workers;       /* goroutines that seal one large write */
 	uint32_t threshold;     /* what is large, in bytes */
-	uint64_t sent;          /* all that this side has sent, which ends with a whole record */
+	uint64_t sent;          /* all that this side's handshake has sent, which ends with a whole record */
 	uint64_t sent_len;
-	uint64_t received;      /* all that the host's TLS was given, likewise */
+	uint64_t received;      /* all that the handshake was given, likewise */
 	uint64_t received_len;
-	uint64_t behind;        /* what has come behind that */
+	uint64_t sent_records;  /* that the host's TLS has sent since */
+	uint64_t last_sent;     /* the last of them; 0: there is none */
+	uint64_t last_sent_len;
+	uint64_t received_records; /* that it has been given since */
+	uint64_t last_received;
+	uint64_t last_received_len;
+	uint64_t behind;        /* what has come behind all that */
 	uint64_t behind_len;
 	uint64_t log;           /* lines of a key log (RFC 9850); the host wipes them */
 	uint64_t log_len;
@@ -353,7 +359,7 @@ _Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
 _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
 _Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
 _Static_assert(sizeof(struct kloop_op) == 48, "kloop_op");
-_Static_assert(sizeof(struct kloop_tls) == 256, "kloop_tls");
+_Static_assert(sizeof(struct kloop_tls) == 304, "kloop_tls");
 _Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
 _Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
 

@@ -52,8 +52,7 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		return syscall.ENOENT
 	}
 	client := t.client != 0
-	sealer, opener, err := takeOver(client, hostBytes(t.sent, t.sent_len), hostBytes(t.received, t.received_len),
-		hostBytes(t.log, t.log_len))
+	sealer, opener, err := takeOver(t)
 	if err != nil {
 		return err
 	}
@@ -115,7 +114,9 @@ func tellReason(t *C.struct_kloop_tls, text string) {
 }
 
 // takeOver derives the keys of a handshake from what passed and its key log.
-func takeOver(client bool, sent, received, log []byte) (*ktls.Sealer, *ktls.Opener, error) {
+func takeOver(t *C.struct_kloop_tls) (*ktls.Sealer, *ktls.Opener, error) {
+	client := t.client != 0
+	sent, received := hostBytes(t.sent, t.sent_len), hostBytes(t.received, t.received_len)
 	watch := ktls.NewWatch(client)
 	// The server's direction first: its hello says what a ChangeCipherSpec of the client's means.
 	if client {
@@ -128,11 +129,13 @@ func takeOver(client bool, sent, received, log []byte) (*ktls.Sealer, *ktls.Open
 	var secrets ktls.Secrets
 	defer secrets.Wipe()
 	if random := watch.ClientRandom(); random != nil {
-		if err := secrets.ParseKeyLog(log, random); err != nil {
+		if err := secrets.ParseKeyLog(hostBytes(t.log, t.log_len), random); err != nil {
 			return nil, nil, err
 		}
 	}
-	return ktls.TakeOver(watch, &secrets)
+	return ktls.TakeOverLater(watch, &secrets,
+		ktls.Passed{Records: uint64(t.sent_records), Last: hostBytes(t.last_sent, t.last_sent_len)},
+		ktls.Passed{Records: uint64(t.received_records), Last: hostBytes(t.last_received, t.last_received_len)})
 }
 
 // behind adds to what came behind the handshake the data of events that found no room.

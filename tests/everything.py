@@ -205,17 +205,26 @@ def test_python(steps, python, folder, driver):
               lambda: compat_counts(compat) if compat.exists() else Counter())
 
 
+# Beside the default, with which a connection is handed over once it has carried much.
+TLS_WAYS = {
+    "handed over at once": ("KLOOP_TLS", "go"),
+    "handed over in the middle": ("KLOOP_TLS_AFTER", "1"),
+    "not handed over": ("KLOOP_TLS", "off"),
+}
+
+
 def test_tls_of_python(steps, python, folder):
-    """TLS with records that are Python's: everywhere else they are handed over."""
-    os.environ["KLOOP_TLS"] = "off"
-    junit, cpython = folder / "tls.xml", folder / "tls.json"
+    """TLS with records that are the core's from the beginning, from the first ones on, and never."""
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_tls*.py"))
-    steps.run("pytest, TLS not handed over", [python, "-m", "pytest", f"--junitxml={junit}", *files],
-              lambda: junit_counts(junit) if junit.exists() else Counter())
-    steps.run("CPython's TLS tests, not handed over",
-              [python, "tests/cpython/run.py", "test_ssl", "test_sslproto", "--json", str(cpython)],
-              lambda: cpython_counts(cpython) if cpython.exists() else Counter())
-    del os.environ["KLOOP_TLS"]
+    for number, (way, (name, value)) in enumerate(TLS_WAYS.items()):
+        os.environ[name] = value
+        junit, cpython = folder / f"tls{number}.xml", folder / f"tls{number}.json"
+        steps.run(f"pytest, TLS {way}", [python, "-m", "pytest", f"--junitxml={junit}", *files],
+                  lambda junit=junit: junit_counts(junit) if junit.exists() else Counter())
+        steps.run(f"CPython's TLS tests, {way}",
+                  [python, "tests/cpython/run.py", "test_ssl", "test_sslproto", "--json", str(cpython)],
+                  lambda cpython=cpython: cpython_counts(cpython) if cpython.exists() else Counter())
+        del os.environ[name]
 
 
 def main(argv):

@@ -40,7 +40,7 @@ needs_kernel = pytest.mark.skipif(
 def made_loop(kloop, loop):
     """Gives the loop another policy."""
     def make(offload):
-        loop._set_tls_options(kloop.TLSOptions(offload=offload))
+        loop._set_tls_options(kloop.TLSOptions(offload=offload, after=0))
         return loop
     return make
 

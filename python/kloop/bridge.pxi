@@ -163,7 +163,9 @@ cdef extern from *:
         kloop_stats stats
     struct kloop_tls:
         uint32_t client, offload, workers, threshold
-        uint64_t sent, sent_len, received, received_len, behind, behind_len, log, log_len
+        uint64_t sent, sent_len, received, received_len
+        uint64_t sent_records, last_sent, last_sent_len, received_records, last_received, last_received_len
+        uint64_t behind, behind_len, log, log_len
         uint32_t tx, rx
         char reason[168]
     struct kloop_library:

@@ -42,7 +42,8 @@ cdef class LoopCore:
     cdef bint in_core                   # the loop's thread is in the core without the GIL
     cdef TLSScratch tls                 # made for the first TLS connection
     cdef readonly uint32_t tls_offload, tls_workers, tls_threshold     # of TLSOptions
-    cdef uint64_t tls_kernel, tls_go, tls_refused   # counts of connections by who has their records
+    cdef readonly uint64_t tls_after
+    cdef uint64_t tls_kernel, tls_go, tls_ssl   # counts of connections by who has their records
     cdef object generation              # of the process that made this loop
     cdef dict streams                   # fd -> StreamCore, until its CLOSED event
     cdef set unlisted                   # streams not in `streams`: pipes, and those whose fd is another's now
@@ -215,11 +216,12 @@ cdef class LoopCore:
         # The fields are uint64_t in the order of STATS.
         cdef uint64_t *values = <uint64_t *>&self.k.stats
         counters = {name: values[i] for i, name in enumerate(STATS)}
-        return {**counters, 'tls_kernel': self.tls_kernel, 'tls_go': self.tls_go, 'tls_ssl': self.tls_refused}
+        return {**counters, 'tls_kernel': self.tls_kernel, 'tls_go': self.tls_go, 'tls_ssl': self.tls_ssl}
 
     def _set_tls_options(self, options):
         self.tls_offload = _OFFLOADS[options.offload]
         self.tls_workers = options.count_workers()
+        self.tls_after = options.after
         self.tls_threshold = options.threshold
 
     # ---- scheduling

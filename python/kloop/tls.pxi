@@ -101,6 +101,7 @@ cdef class TLSProtocol:
     cdef AppState app_state
     cdef Records records
     cdef Handover handover                      # during a handshake, unless offloading is switched off
+    cdef Handover earning                       # from then on, if the hand-over awaits that it pays
     cdef list undelivered                       # what the stream below has yet to deliver, while it delivers
     cdef bint offloaded                         # the core has the records
     cdef bint kernel_seals                      # and has given those it sends to the kernel
@@ -231,6 +232,8 @@ cdef class TLSProtocol:
                 _follow_records(&self.records, <unsigned char *>data, part)
                 if self.records.lost:
                     self.framed = False
+            if self.earning is not None:
+                _earn(self, &self.earning.since_received, data, part)
             self.incoming_write(self.scratch.lend(data, part))
             data += part
             size -= part
@@ -280,6 +283,7 @@ cdef class TLSProtocol:
         self.lost_writes += 1
         self.app_closed = True
         self._cancel_timers()
+        self.earning = None
         if state == TLS_HANDSHAKE and exc is None:
             exc = ConnectionAbortedError('the connection was closed during the SSL handshake')
         self._wake_waiter(exc)
@@ -292,16 +296,18 @@ cdef class TLSProtocol:
     def pause_writing(self):
         """The transport below has more to send than its high water mark."""
         if self.offloaded:
-            self.app_writing_paused = True
-            _tell_app(self, 'pause_writing')
+            if not self.app_writing_paused:
+                self.app_writing_paused = True
+                _tell_app(self, 'pause_writing')
             return
         self.ssl_writing_paused = True
 
     def resume_writing(self):
         """The transport below has sent most of it."""
         if self.offloaded:
-            self.app_writing_paused = False
-            _tell_app(self, 'resume_writing')
+            if self.app_writing_paused:
+                self.app_writing_paused = False
+                _tell_app(self, 'resume_writing')
             return
         self.ssl_writing_paused = False
         if self.state == TLS_FLUSHING:
@@ -362,7 +368,7 @@ cdef class TLSProtocol:
                 _send_control(self)
                 _finish_handover(self)
             else:
-                self._loop.tls_refused += 1
+                self._loop.tls_ssl += 1
             return self._start_application()
         self.handover = None
         self._send_alert()
@@ -410,6 +416,7 @@ cdef class TLSProtocol:
         if self.state in (TLS_UNWRAPPED, TLS_FLUSHING, TLS_SHUTDOWN):
             return 0
         self.app_closed = True
+        self.earning = None
         if self.state == TLS_HANDSHAKE:
             return self._abort(None)
         self.state = TLS_FLUSHING

@@ -206,6 +206,8 @@ cdef int _flush_all(TLSScratch scratch) except -1:
                 done += 1
                 if (<TLSProtocol>t).flush_queued:
                     _flush(<TLSProtocol>t)
+                if (<TLSProtocol>t).earning is not None and _has_earned(<TLSProtocol>t, (<TLSProtocol>t).earning):
+                    _hand_over_late(<TLSProtocol>t)
         finally:
             if done < len(batch):       # after KeyboardInterrupt in pause_writing(), say
                 scratch.unflushed = batch[done:] + scratch.unflushed
@@ -322,6 +324,8 @@ cdef int _send_control(TLSProtocol t) except -1:
 
 
 cdef int _send_below(TLSProtocol t, object data) except -1:
+    if t.earning is not None:
+        _earn(t, &t.earning.since_sent, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     if t.stream is not None:
         return _write(t.stream, data)
     if t._transport is not None:
@@ -330,6 +334,11 @@ cdef int _send_below(TLSProtocol t, object data) except -1:
 
 
 cdef int _send_parts_below(TLSProtocol t, list parts) except -1:
+    if t.earning is not None:
+        for data in parts:
+            _earn(t, &t.earning.since_sent, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            if t.earning is None:
+                break
     if t.stream is not None:
         return _writelines(t.stream, parts)
     if t._transport is not None:

@@ -50,6 +50,8 @@ cdef class Handover:
     cdef char *log
     cdef Py_ssize_t log_size
     cdef object refused             # why there will be no hand-over; '' as long as there may be one
+    cdef bint settled               # the handshake is over: what passes now is counted, see tls_earning.pxi
+    cdef Passed since_sent, since_received
 
     def __cinit__(self):
         self.sent = []
@@ -58,6 +60,8 @@ cdef class Handover:
 
     def __dealloc__(self):
         self._wipe()
+        _free_passed(&self.since_sent)
+        _free_passed(&self.since_received)
 
     cdef void _wipe(self) noexcept:
         if self.log is not NULL:
@@ -172,16 +176,23 @@ cdef int _prepare_handover(TLSProtocol t) except -1:
 
 
 cdef int _finish_handover(TLSProtocol t) except -1:
-    """The handshake is complete: the core takes the records that follow, or it is told why not."""
+    """The handshake is complete: the core takes the records that follow, at once or later, or it is told why not."""
     cdef Handover h = t.handover
     t.handover = None
+    if not h.refused and t.stream is None:
+        h._refuse('the transport below is not a socket of the loop')
+    if not h.refused:
+        reason = _is_armed(t._sslobj)
+        if reason:
+            h._refuse(reason)
+    if not h.refused and t._loop.tls_after and t.framed:
+        return _start_earning(t, h)
+    return _hand_records_over(t, h)
+
+
+cdef int _hand_records_over(TLSProtocol t, Handover h) except -1:
+    """The core takes the records that follow, unless something speaks against it."""
     try:
-        if not h.refused and t.stream is None:
-            h._refuse('the transport below is not a socket of the loop')
-        if not h.refused:
-            reason = _is_armed(t._sslobj)
-            if reason:
-                h._refuse(reason)
         if not h.refused:
             _start_records(t, h)
     except Exception as exc:
@@ -190,9 +201,12 @@ cdef int _finish_handover(TLSProtocol t) except -1:
         h._wipe()
     if h.refused:
         t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', h.refused)
-        t._loop.tls_refused += 1
+        if not h.settled:
+            t._loop.tls_ssl += 1
         if t._loop._debug:
             logger.debug('%r: TLS stays with the SSLObject: %s', t, h.refused)
+    elif h.settled:
+        t._loop.tls_ssl -= 1
     return 0
 
 
@@ -217,7 +231,16 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     request.sent = <uint64_t>PyBytes_AS_STRING(sent)
     request.sent_len = PyBytes_GET_SIZE(sent)
     request.received = <uint64_t>PyBytes_AS_STRING(received)
-    request.received_len = PyBytes_GET_SIZE(received) - PyBytes_GET_SIZE(unread)
+    request.received_len = PyBytes_GET_SIZE(received)
+    if h.settled:
+        request.sent_records = h.since_sent.records
+        request.last_sent = <uint64_t>h.since_sent.last
+        request.last_sent_len = h.since_sent.last_size
+        request.received_records = h.since_received.records
+        request.last_received = <uint64_t>h.since_received.last
+        request.last_received_len = h.since_received.last_size
+    else:
+        request.received_len -= PyBytes_GET_SIZE(unread)
     request.behind = <uint64_t>PyBytes_AS_STRING(behind)
     request.behind_len = PyBytes_GET_SIZE(behind)
     request.log = <uint64_t>h.log

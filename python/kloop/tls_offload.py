@@ -22,6 +22,9 @@ OFFLOADS = ('auto', 'kernel', 'go', 'off')
 # Below this many bytes, several threads seal one write in no less time than one does.
 THRESHOLD = 512 * 1024
 
+# In so many bytes, the core's records save what handing over costs.
+AFTER = 256 * 1024
+
 
 @dataclass(frozen=True)
 class TLSOptions:
@@ -32,11 +35,15 @@ class TLSOptions:
     can't be had goes on with OpenSSL. The default is what the variable KLOOP_TLS says, else 'auto'.
     ``workers``: how many threads seal one large write; 0: as many as there are CPUs, at most 4.
     ``threshold``: from how many bytes on a write is large.
+    ``after``: how many bytes OpenSSL protects of a connection before that, where a record counts 1 KiB beside its
+    own: a hand-over costs as much as it gains within so many. 0: at once. The default is 0 where somebody has
+    asked for 'kernel' or 'go'; with 'auto', what the variable KLOOP_TLS_AFTER says, else 256 KiB.
     """
 
     offload: str = ''
     workers: int = 0
     threshold: int = THRESHOLD
+    after: int | None = None
 
     def __post_init__(self) -> None:
         offload, source = self.offload, 'offload'
@@ -48,7 +55,13 @@ class TLSOptions:
             raise ValueError(f'workers={self.workers!r}: give a number from 0 to 1024')
         if self.threshold < 1:
             raise ValueError(f'threshold={self.threshold!r}: give a number of bytes, at least 1')
+        after, source = self.after, 'after'
+        if after is None and offload == 'auto':
+            after, source = os.environ.get('KLOOP_TLS_AFTER') or AFTER, 'KLOOP_TLS_AFTER'
+        if not (str(after or 0).isdecimal() and int(after or 0) < 1 << 63):
+            raise ValueError(f'{source}={after!r}: give a number of bytes, or 0')
         object.__setattr__(self, 'offload', offload)
+        object.__setattr__(self, 'after', int(after or 0))
 
     def count_workers(self) -> int:
         """``workers``, or what 0 stands for."""

@@ -5,6 +5,7 @@ cdef enum:
     RECORD_PLAIN = 16 * 1024    # the most plaintext in one record: RFC 8446, 5.1
     RECORD_BODY = RECORD_PLAIN + 2048   # the most that may follow a header: RFC 5246, 6.2.3
     RECORD_TYPE_FIRST = 20      # change_cipher_spec
+    RECORD_TYPE_DATA = 23       # application_data
     RECORD_TYPE_LAST = 24       # heartbeat
     # What TLS 1.3 adds to the plaintext at least: the content type and the tag, RFC 8446, 5.2 and 5.3.
     RECORD_13_EXTRA = 1 + 16

@@ -1,0 +1,139 @@
+# A TLS connection that has yet to earn its hand-over, which costs as much as OpenSSL takes for a quarter of a
+# megabyte more than the core does: see TLSOptions.after. Its records are the SSLObject's. What is kept: the secrets,
+# what of the handshake tells what they are for, how many records have passed since, and the last one of either
+# direction, by which the core proves keys and numbers.
+
+cdef enum:
+    RECORD_CREDIT = 1024        # bytes that a record counts beside its own
+
+cdef struct Passed:
+    uint64_t records            # whole ones
+    uint64_t size               # bytes
+    unsigned char *last         # the last whole record
+    unsigned char *part         # the one that is not whole, of which there are
+    uint32_t last_size
+    uint32_t have               # so many bytes
+    uint32_t part_size          # of it, header included; known once that is there
+    uint32_t last_room, part_room
+
+
+cdef int _make_room(Passed *p, uint32_t size) except -1:
+    cdef unsigned char *larger
+    if p.part_room < size:
+        larger = <unsigned char *>PyMem_RawRealloc(p.part, size)
+        if larger is NULL:
+            raise MemoryError()
+        p.part, p.part_room = larger, size
+    return 0
+
+
+cdef int _count_passed(Passed *p, const unsigned char *data, Py_ssize_t size) except -1:
+    """Takes what has passed; answers 0, or 1 if these are no records."""
+    cdef uint32_t n
+    p.size += size
+    while size:
+        if p.have < RECORD_HEADER:
+            _make_room(p, RECORD_HEADER)
+            n = min(<Py_ssize_t>(RECORD_HEADER - p.have), size)
+        else:
+            n = min(<Py_ssize_t>(p.part_size - p.have), size)
+        memcpy(p.part + p.have, data, n)
+        p.have += n
+        data += n
+        size -= n
+        if p.have == RECORD_HEADER:
+            p.part_size = RECORD_HEADER + ((<uint32_t>p.part[3] << 8) | p.part[4])
+            if p.part_size > RECORD_HEADER + RECORD_BODY:
+                return 1
+            _make_room(p, p.part_size)
+        if p.have >= RECORD_HEADER and p.have == p.part_size:
+            p.records += 1
+            p.last, p.part = p.part, p.last
+            p.last_room, p.part_room = p.part_room, p.last_room
+            p.last_size, p.have = p.have, 0
+    return 0
+
+
+cdef void _free_passed(Passed *p) noexcept:
+    PyMem_RawFree(p.last)
+    PyMem_RawFree(p.part)
+    memset(p, 0, sizeof(Passed))
+
+
+cdef bytes _without_data(bytes stream):
+    """Without the records that TLS 1.3 has encrypted, in which nothing can be seen."""
+    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(stream)
+    cdef Py_ssize_t begin = 0, size = PyBytes_GET_SIZE(stream), end
+    cdef list parts = []
+    while begin + RECORD_HEADER <= size:
+        end = begin + RECORD_HEADER + ((<Py_ssize_t>at[begin + 3] << 8) | at[begin + 4])
+        if at[begin] != RECORD_TYPE_DATA or end > size:
+            parts.append(stream[begin:end])
+        begin = end
+    return b''.join(parts)
+
+
+cdef int _start_earning(TLSProtocol t, Handover h) except -1:
+    """The handshake is complete, and the SSLObject goes on for now."""
+    unread = t._incoming.read()
+    t.incoming_write(unread)
+    received = b''.join(h.received)
+    received = received[:len(received) - len(unread)]
+    # Of a server of TLS 1.3, the last step's tickets count.
+    last = h.sent.pop() if h.sent else b''
+    sent = b''.join(h.sent)
+    if t.tls13:
+        received, sent = _without_data(received), _without_data(sent)
+    h.received, h.sent = [received], [sent + last]
+    h.settled = True
+    _count_passed(&h.since_received, <const unsigned char *>PyBytes_AS_STRING(unread), PyBytes_GET_SIZE(unread))
+    t.earning = h
+    t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', 'it has carried too little for a hand-over to pay so far')
+    t._loop.tls_ssl += 1
+    return 0
+
+
+cdef int _earn(TLSProtocol t, Passed *p, const char *data, Py_ssize_t size) except -1:
+    """More has passed. The hand-over itself awaits the end of the iteration."""
+    cdef Handover h = t.earning
+    if _count_passed(p, <const unsigned char *>data, size):
+        t.earning = None
+        return 0
+    if not t.flush_queued and _has_earned(t, h):
+        t.flush_queued = True
+        t.scratch.unflushed.append(t)
+    return 0
+
+
+cdef bint _has_earned(TLSProtocol t, Handover h) noexcept:
+    return (h.since_received.size + h.since_sent.size + RECORD_CREDIT * (h.since_received.records + h.since_sent.records)
+            >= t._loop.tls_after)
+
+
+cdef int _hand_over_late(TLSProtocol t) except -1:
+    """Where both directions are between two records, as far as OpenSSL knows; else another time."""
+    cdef Handover h = t.earning
+    cdef StreamCore s = t.stream
+    cdef bint was_paused
+    if (t.state != TLS_WRAPPED or s is None or s.conn_lost or s.closing or t.eof_received_below or t.ended or t.reading
+            or t.sending or t._app_reading_paused or t.ssl_reading_paused or not t.framed or t.failure is not None
+            or _has_record(t) or <Py_ssize_t>t._incoming.pending != <Py_ssize_t>t.records.have):
+        return 0
+    if t._outgoing.pending:
+        _send_control(t)        # an answer that has not been sent is a record that was not counted
+    t.earning = None
+    was_paused = s.protocol_paused
+    s.protocol_paused = False   # what the stream says next is for the application
+    _hand_records_over(t, h)
+    if not t.offloaded:
+        s.protocol_paused = was_paused
+        return 0
+    t.ssl_writing_paused = False
+    if t.head:
+        t._write_backlog[0] = _backlog_item(t._write_backlog, 0)[t.head:]
+        t.head = 0
+    _write_opened(t)
+    _maybe_pause_protocol(s)
+    if t.app_writing_paused and not s.protocol_paused:
+        t.resume_writing()
+    return 0
