@@ -35,7 +35,7 @@ import weakref
 from asyncio import constants, coroutines, events, format_helpers, futures, trsock
 
 from kloop.errors import DriverUnavailable
-from kloop.tls_offload import TLSOffload, is_armed as _is_armed, keylog, wrap as _wrap_armed
+from kloop.tls_offload import TLSOffload, keylog, wrap as _wrap_armed
 
 cdef object logger = logging.getLogger('asyncio')
 cdef bint _FORMAT_TAKES_DEBUG = sys.version_info >= (3, 13)

@@ -73,24 +73,32 @@ cdef bytes _without_data(bytes stream):
     return b''.join(parts)
 
 
+cdef object _WAITING = TLSOffload('ssl', 'ssl', 'it has carried too little for a hand-over to pay so far')
+
+
 cdef int _start_earning(TLSProtocol t, Handover h) except -1:
     """The handshake is complete, and the SSLObject goes on for now."""
-    unread = t._incoming.read()
-    t.incoming_write(unread)
-    received = b''.join(h.received)
-    received = received[:len(received) - len(unread)]
+    cdef bytes received = _joined(h.received), sent, last, unread
+    if t._incoming.pending:
+        unread = t._incoming.read()
+        t.incoming_write(unread)
+        received = received[:len(received) - len(unread)]
+        _count_passed(&h.since_received, <const unsigned char *>PyBytes_AS_STRING(unread), PyBytes_GET_SIZE(unread))
     # Of a server of TLS 1.3, the last step's tickets count.
     last = h.sent.pop() if h.sent else b''
-    sent = b''.join(h.sent)
+    sent = _joined(h.sent)
     if t.tls13:
         received, sent = _without_data(received), _without_data(sent)
-    h.received, h.sent = [received], [sent + last]
+    h.received, h.sent = [received], [sent, last]
     h.settled = True
-    _count_passed(&h.since_received, <const unsigned char *>PyBytes_AS_STRING(unread), PyBytes_GET_SIZE(unread))
     t.earning = h
-    t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', 'it has carried too little for a hand-over to pay so far')
+    t._extra['kloop_tls'] = _WAITING
     t._loop.tls_ssl += 1
     return 0
+
+
+cdef inline bytes _joined(list parts):
+    return parts[0] if len(parts) == 1 else b''.join(parts)
 
 
 cdef int _earn(TLSProtocol t, Passed *p, const char *data, Py_ssize_t size) except -1:

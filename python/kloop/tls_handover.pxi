@@ -10,12 +10,14 @@
 cdef enum:
     HANDSHAKE_MAX = 512 * 1024      # bytes of one direction
     KEYLOG_MAX = 1024 * 1024        # of the log of all handshakes under way
-    KEYLOG_STEP = 2048              # more than one step of a handshake writes
+    KEYLOG_STEP = 2048              # more than the last steps have written
+    KEYLOG_KEPT = 64 * 1024         # of overwritten bytes: a file that shrinks gives its memory back, and costs 4 µs
 
 cdef extern from "<unistd.h>" nogil:
     enum: SEEK_END
     ssize_t pread(int fd, void *to, size_t size, int64_t offset)
     int64_t lseek(int fd, int64_t offset, int whence)
+    ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
     int ftruncate(int fd, int64_t size)
 
 cdef extern from "<string.h>" nogil:
@@ -27,17 +29,43 @@ cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 
 # Handshakes, of all threads, that are in a step: what they write to the key log is still to be read.
 cdef int _windows = 0
+# Up to here the log was overwritten.
+cdef int64_t _erased = 0
+cdef char[KEYLOG_STEP] _zeros
 
 
 def empty_key_log(int fd):
-    """Removes all lines, unless a handshake is to read them; answers how many bytes there were.
+    """Removes all lines, unless a handshake is to read them; answers how many bytes are new since they were.
 
     The GIL is kept, so that no handshake begins a step in the middle.
     """
     cdef int64_t size = lseek(fd, 0, SEEK_END)
+    cdef int64_t new = size - _erased
     if size > 0 and _windows == 0:
-        ftruncate(fd, 0)
-    return size
+        _truncate_log(fd)
+    return new
+
+
+def forget_key_log():
+    """In a forked child, whose log is another one, and none of whose handshakes is in a step."""
+    global _windows, _erased
+    _windows = _erased = 0
+
+
+cdef void _truncate_log(int fd) noexcept:
+    global _erased
+    if ftruncate(fd, 0) == 0:
+        _erased = 0
+
+
+cdef void _erase_log(int fd, int64_t end) noexcept:
+    """Overwrites what was read but its last byte, which ends a line or belongs to one that somebody is writing."""
+    global _erased
+    cdef int64_t size = end - 1 - _erased
+    if end > KEYLOG_KEPT or size > KEYLOG_STEP or (size > 0 and pwrite(fd, _zeros, size, _erased) != size):
+        _truncate_log(fd)
+    elif size > 0:
+        _erased = end
 
 
 @cython.final
@@ -89,7 +117,7 @@ cdef class Handover:
         """One do_handshake(), and the lines that it wrote to the key log."""
         global _windows
         cdef int fd = keylog.fd
-        cdef int64_t before = 0
+        cdef int64_t before = 0, after
         if not self.refused:
             before = lseek(fd, 0, SEEK_END)
             if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
@@ -102,40 +130,31 @@ cdef class Handover:
             sslobj.do_handshake()
         finally:
             _windows -= 1
-            if (self._take_lines(fd, before) or before) and _windows == 0:
-                ftruncate(fd, 0)
+            after = lseek(fd, 0, SEEK_END)
+            if after > before:
+                self._take_lines(fd, before, after)
+            if after > _erased and _windows == 0:
+                _erase_log(fd, after)
         return 0
 
-    cdef bint _take_lines(self, int fd, int64_t before) except -1:
-        """Keeps the whole lines behind `before`; answers whether there is anything.
-
-        Others' may be half written, at either end.
-        """
+    cdef int _take_lines(self, int fd, int64_t before, int64_t after) except -1:
+        """Keeps the whole lines between. Others' may be half written, at either end."""
         cdef int64_t start = before - 1 if before else 0
-        cdef Py_ssize_t room = KEYLOG_STEP, size
-        cdef char *lines
-        while True:
-            lines = <char *>PyMem_RawMalloc(self.log_size + room)
-            if lines is NULL:
-                raise MemoryError()
-            size = pread(fd, lines + self.log_size, room, start)
-            if size < room:
-                break
+        cdef Py_ssize_t size = after - start
+        cdef char *lines = <char *>PyMem_RawMalloc(self.log_size + size)
+        if lines is NULL:
+            raise MemoryError()
+        if pread(fd, lines + self.log_size, size, start) != size:
             explicit_bzero(lines + self.log_size, size)
             PyMem_RawFree(lines)
-            room *= 2
-        if size <= before - start:
-            PyMem_RawFree(lines)
-            if size < 0:
-                self._refuse('the key log could not be read')
-            return False
+            return self._refuse('the key log could not be read')
         if self.log_size:
             memcpy(lines, self.log, self.log_size)
         size = _whole_lines(lines + self.log_size, size, before > 0) + self.log_size
         self._wipe()
         self.log = lines
         self.log_size = size
-        return True
+        return 0
 
 
 cdef Py_ssize_t _whole_lines(char *text, Py_ssize_t size, bint skip) noexcept:
@@ -182,7 +201,7 @@ cdef int _finish_handover(TLSProtocol t) except -1:
     if not h.refused and t.stream is None:
         h._refuse('the transport below is not a socket of the loop')
     if not h.refused:
-        reason = _is_armed(t._sslobj)
+        reason = keylog.arm(t._sslobj.context)   # which a callback may have put in the place of the first one
         if reason:
             h._refuse(reason)
     if not h.refused and t._loop.tls_after and t.framed:

@@ -131,7 +131,7 @@ class KeyLog:
         self.path = f'/proc/self/fd/{self.fd}'
 
     def clear(self) -> int:
-        """Removes all lines, unless a handshake is to read them; answers how many bytes there were."""
+        """Removes all lines, unless a handshake is to read them; answers how many bytes are new."""
         from ._core import empty_key_log  # which imports this module
 
         return 0 if self.fd < 0 else empty_key_log(self.fd)
@@ -152,7 +152,10 @@ class KeyLog:
     def after_fork(self) -> None:
         """In a child: what the parent has armed goes on writing to the parent's log, and is left alone."""
         if self.fd >= 0:
+            from ._core import forget_key_log
+
             os.close(self.fd)
+            forget_key_log()
         self.__init__()  # type: ignore[misc]
 
 
@@ -199,8 +202,3 @@ def _refusal(context: Any, server_side: bool) -> str:
     if server_side and getattr(context, 'post_handshake_auth', False):
         return 'post_handshake_auth of a server'
     return keylog.arm(context)
-
-
-def is_armed(sslobj: Any) -> str:
-    """Why the context that a handshake has ended with did not log its secrets here, or ''."""
-    return keylog.arm(sslobj.context)
