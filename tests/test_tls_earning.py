@@ -33,6 +33,11 @@ def client_context(request, certificate):
     return context
 
 
+def handed_over(*transports):
+    """Whether the kernel or Go has the records."""
+    return all(set(who(transport)[:2]) <= {"kernel", "go"} for transport in transports)
+
+
 def counts(loop):
     stats = loop.stats()
     return stats["tls_kernel"] + stats["tls_go"], stats["tls_ssl"]
@@ -91,7 +96,7 @@ def test_data_of_one_direction(loop, certificate, client_context, direction, mak
                 sender.transport.write(data[begin:begin + 10_000])
                 await receiver.received(begin + 10_000)
             assert receiver.data == data
-            assert who(transport)[:2] == who(made[0].transport)[:2] == ("go", "go")
+            assert handed_over(transport, made[0].transport)
             assert counts(loop) == (2, 0)
             transport.close()
             await protocol.called("connection_lost")
@@ -147,7 +152,7 @@ def test_in_the_middle_of_anything(kloop, certificate, client_context, seed):
             if after == 10 * len(data) and len(data) > 10_000:    # of fewer, records count more than bytes
                 assert who(transport) == who(server.transport) == WAITING
             elif after < len(data):
-                assert who(transport)[:2] == who(server.transport)[:2] == ("go", "go")
+                assert handed_over(transport, server.transport)
             transport.close()
             await protocol.called("connection_lost")
             await server.called("connection_lost")
@@ -181,7 +186,7 @@ def test_a_large_write_of_which_a_part_is_encrypted(loop, certificate, client_co
             assert got == data
             await protocol.called("resume_writing")
             assert protocol.calls.count("pause_writing") == protocol.calls.count("resume_writing") == 1
-            assert who(protocol.transport)[:2] == ("go", "go")
+            assert handed_over(protocol.transport)
             peer.close()
             await protocol.called("connection_lost")
 

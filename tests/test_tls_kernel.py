@@ -39,8 +39,8 @@ needs_kernel = pytest.mark.skipif(
 @pytest.fixture
 def made_loop(kloop, loop):
     """Gives the loop another policy."""
-    def make(offload):
-        loop._set_tls_options(kloop.TLSOptions(offload=offload, after=0))
+    def make(offload, after=0):
+        loop._set_tls_options(kloop.TLSOptions(offload=offload, after=after))
         return loop
     return make
 
@@ -145,6 +145,29 @@ def test_sendfile(made_loop, certificate, content, monkeypatch, version, offset,
         assert file.tell() == offset + len(want)
         transport.write(b"tail")
         assert await talking == b"head" + want + b"tail"
+        await close(server, transport, protocol)
+
+    run(loop, main())
+
+
+@needs_kernel
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("after", [1000, 1 << 30])
+def test_a_connection_that_earns_it(made_loop, certificate, content, version, after):
+    """By what it carries, or by a file that is to be sent."""
+    loop = made_loop("auto", after)
+    file, data = content
+
+    async def main():
+        server, transport, protocol, talking = await accepted(
+            loop, certificate, version, lambda sock: read_exactly(sock, 2000 + len(data)))
+        assert transport.get_extra_info("kloop_tls")[:2] == ("ssl", "ssl")
+        transport.write(bytes(2000))
+        if after == 1000:
+            await sides(transport, ("kernel", "kernel"))
+        assert await loop.sendfile(transport, file, fallback=False) == len(data)
+        assert await talking == bytes(2000) + data
+        assert transport.get_extra_info("kloop_tls") == ("kernel", "kernel", "")
         await close(server, transport, protocol)
 
     run(loop, main())

@@ -308,6 +308,8 @@ cdef bytes _behind(TLSProtocol t, StreamCore s, bint take):
             parts += [item for item in waiting if type(item) is bytes]
             if take:
                 waiting[:] = [item for item in waiting if type(item) is not bytes and item is not _EOF]
+    if s.pending is not None and not s.pending:
+        s.pending = None            # else what comes next would be kept behind it
     for i, (kind, res, size, target, payload) in enumerate(loop.stashed):
         if target is s and kind in (KLOOP_EV_DATA, KLOOP_EV_EOF):
             parts.append(payload or b'')

@@ -211,8 +211,14 @@ def tls_get_extra_info(self, name, default=None):
 
 
 def tls_sealed_by_kernel(self):
-    """The transport below, if the kernel makes records of what is sent on its socket; else None."""
+    """The transport below, if the kernel makes records of what is sent on its socket; else None.
+
+    For who has much to send: a connection that has yet to earn its hand-over has it now.
+    """
     cdef TLSProtocol t = _tls_of(self)
+    if t.earning is not None and t._loop.tls_offload != KLOOP_TLS_GO:
+        _flush(t)
+        _hand_over_late(t)
     return t._transport if t.kernel_seals and t.stream is not None else None
 
 
