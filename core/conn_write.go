@@ -128,6 +128,9 @@ func (c *Conn) shutdownWrite() {
 func (c *Conn) sent(res int32) {
 	short, waited := int(res) < c.flight, c.sending != sendQuick
 	c.sending, c.flight = sendIdle, 0
+	if c.kernelSeals() {
+		c.sentInBackground(int(res), short)
+	}
 	if res > 0 {
 		c.advance(int(res))
 	}
@@ -143,7 +146,11 @@ func (c *Conn) sent(res int32) {
 		errno := syscall.Errno(-res)
 		// ECANCELED: by Leave, or with the thread that submitted it.
 		if !transient(errno) && errno != syscall.ECANCELED {
-			c.sendFailed(errno, waited)
+			if c.kernelSeals() {
+				c.sealFailed(errno)
+			} else {
+				c.sendFailed(errno, waited)
+			}
 			return
 		}
 	}
@@ -235,7 +242,7 @@ func (c *Conn) SendNow() (left int, failed syscall.Errno) {
 		return 0, 0
 	}
 	c.sealPending()
-	if c.sending == sendIdle {
+	if c.sending == sendIdle && !c.sendsInBackground() {
 		if _, errno := c.offer(); errno != 0 && !transient(errno) && !c.isOpenError(errno) {
 			c.fail("write", errno)
 			return 0, errno

@@ -24,6 +24,7 @@ const (
 	// OpSend sends Parts in order. Quick: take what fits now and do not wait;
 	// a quick send that took everything may have no completion (Driver.Settled).
 	// Not quick: wait until the kernel takes something, and complete with that.
+	// Worker: a thread of the kernel's own, where it has such, takes what fits.
 	OpSend
 	// OpAccept accepts again and again; sockets are non-blocking and close-on-exec.
 	OpAccept
@@ -60,6 +61,7 @@ const (
 type Op struct {
 	Kind   OpKind
 	Quick  bool
+	Worker bool
 	Once   bool
 	FD     int
 	Token  Token

@@ -52,7 +52,7 @@ func (d *traceDriver) Submit(op *Op) error {
 		for _, p := range op.Parts {
 			bytes += len(p)
 		}
-		d.line("submit %v fd %d: %d bytes in %d parts, quick %v", op.Token, op.FD, bytes, len(op.Parts), op.Quick)
+		d.line("submit %v fd %d: %d bytes in %d parts, quick %v, worker %v", op.Token, op.FD, bytes, len(op.Parts), op.Quick, op.Worker)
 	default:
 		d.line("submit %v fd %d", op.Token, op.FD)
 	}

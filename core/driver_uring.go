@@ -181,16 +181,22 @@ func (d *UringDriver) prepare(sqe *uring.SQE, op *Op) {
 
 func (d *UringDriver) prepareSend(sqe *uring.SQE, op *Op) {
 	flags := uint32(unix.MSG_NOSIGNAL)
-	if op.Quick {
+	switch {
+	case op.Quick:
 		flags = uring.QuickSendFlags
+	case op.Worker:
+		flags |= unix.MSG_DONTWAIT // it would wait for a slow peer, a thread for each
 	}
 	if len(op.Parts) == 1 {
 		sqe.PrepSend(op.FD, op.Parts[0], flags)
 	} else {
 		sqe.PrepSendMsg(op.FD, noMemoryIfNil(d.arena().Msg(op.Parts)), flags)
 	}
-	if op.Quick && d.Silent() {
+	switch {
+	case op.Quick && d.Silent():
 		sqe.SetFlags(uring.IOSQE_CQE_SKIP_SUCCESS)
+	case op.Worker:
+		sqe.SetFlags(uring.IOSQE_ASYNC)
 	}
 }
 

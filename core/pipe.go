@@ -118,7 +118,7 @@ func (c *Conn) awaitsWriter() bool {
 
 // sendToken is that of the send, or poll in its place, that is under way.
 func (c *Conn) sendToken() Token {
-	if c.sendsByCall() {
+	if c.sendsByCall() && c.flight == 0 {
 		return makeToken(opWritable, c.id)
 	}
 	return makeToken(OpSend, c.id)
@@ -126,24 +126,32 @@ func (c *Conn) sendToken() Token {
 
 // startWrite is startSend for who sends by calls.
 func (c *Conn) startWrite() {
-	if c.backlog {
+	switch {
+	case c.sendsInBackground():
+		c.sendInBackground()
+	case c.backlog:
 		c.sending = sendPolled
 		c.engine.submit(Op{Kind: OpPoll, FD: c.fd, Events: unix.POLLOUT, Token: makeToken(opWritable, c.id)})
-		return
+	default:
+		taken, errno := c.offer()
+		c.wrote(taken, errno)
 	}
-	taken, errno := c.offer()
-	c.wrote(taken, errno)
 }
 
 // writable handles the completion of the poll for room.
 func (c *Conn) writable(done *Completion) {
 	c.sending = sendIdle
+	if c.records != nil {
+		c.records.full = false
+	}
 	switch {
 	case c.closing == closeAborting:
 		c.dropQueue()
 		c.finish()
 	case done.Res < 0:
 		c.wrote(0, syscall.Errno(-done.Res))
+	case c.sendsInBackground():
+		c.sendInBackground()
 	default:
 		taken, errno := c.offer()
 		c.wrote(taken, errno)

@@ -33,6 +33,12 @@ type RecordOptions struct {
 	// Workers is how many goroutines seal a write of Threshold bytes or more. 0: as if 1.
 	Workers   int
 	Threshold int
+	// Background is from how many queued bytes on a thread of the kernel's own seals and sends,
+	// where the kernel has the records and the driver is io_uring. 0: never.
+	Background int
+	// ZeroCopy and NoPadding are hints for the kernel, where it has them: ktls.SetZeroCopy and
+	// ktls.SetExpectNoPad.
+	ZeroCopy, NoPadding bool
 	// SilentClose: Close sends no close_notify; CloseNotify does.
 	SilentClose bool
 	Kernel      KernelUse
@@ -46,6 +52,7 @@ type records struct {
 	early    []byte  // what came before the records were started, and has not been opened
 	filled   int     // bytes of data in the record that is not sealed yet, see Engine.sealing
 	asked    bool    // the peer for a new key of its own
+	full     bool    // the socket had no room for all that was sent in the background
 	ended    bool    // by the peer's close_notify
 	closed   bool    // by ours
 	tx, rx   recordSide

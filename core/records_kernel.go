@@ -116,6 +116,8 @@ func (c *Conn) giveTX() bool {
 		if r.rx == sideMoving {
 			r.rx = sideGo
 		}
+	} else if r.ZeroCopy && ktls.Have(ktls.FeatureZeroCopy) == nil {
+		_ = ktls.SetZeroCopy(c.fd, true) // a hint; no other way of sending is worse without it
 	}
 	return true
 }
@@ -144,6 +146,8 @@ func (c *Conn) moveReceive() bool {
 	r.rx = sideKernel
 	if err := r.Opener.GiveToKernel(c.fd); err != nil {
 		r.rx, r.refusal = sideGo, err
+	} else if r.NoPadding && r.Opener.Suite().Version == ktls.TLS13 && ktls.Have(ktls.FeatureExpectNoPad) == nil {
+		_ = ktls.SetExpectNoPad(c.fd, true) // likewise
 	}
 	if r.Handler != nil {
 		r.Handler.RecordsMoved(c, c.RecordsOffload())

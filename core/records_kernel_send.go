@@ -84,6 +84,33 @@ func (c *Conn) offerRecords() (taken int, errno syscall.Errno) {
 	return taken, 0
 }
 
+// sendsInBackground says whether a thread of the kernel's is to seal and send what is next.
+func (c *Conn) sendsInBackground() bool {
+	return c.kernelSeals() && c.records.Background > 0 && !c.records.full && c.queue.bytes >= c.records.Background &&
+		c.queue.first().control == 0
+}
+
+// sendInBackground has it begin. The handler is told of the backlog, as it is not over with this flush.
+func (c *Conn) sendInBackground() {
+	e := c.engine
+	e.parts, c.flight = c.queue.gather(e.parts[:0])
+	c.sending = sendPolled
+	e.submit(Op{Kind: OpSend, FD: c.fd, Token: makeToken(OpSend, c.id), Parts: e.parts, Worker: true})
+	clear(e.parts)
+	if !c.backlog {
+		c.backlog = true
+		c.handler.Backlog(c, c.queue.bytes, 0)
+	}
+}
+
+// sentInBackground handles its answer, before the bytes are taken off the queue.
+func (c *Conn) sentInBackground(n int, short bool) {
+	c.records.full = short
+	if n > 0 {
+		c.countSealed(n, 1)
+	}
+}
+
 // CountSealed counts n bytes that the kernel has sealed and that were not written by c, but by
 // sendfile(2), say: by at most this many calls. A new key so comes in time.
 func (c *Conn) CountSealed(n, calls int) {

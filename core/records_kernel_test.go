@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -186,13 +187,61 @@ func TestKernelRecordsBehindQueue(t *testing.T) {
 	}
 }
 
+// inBackgroundToo runs a test in every mode, with large sends by threads of the kernel's and without.
+func inBackgroundToo(t *testing.T, test func(w *world, background int)) {
+	for _, background := range []int{0, 50_000} {
+		t.Run(fmt.Sprintf("background=%d", background), func(t *testing.T) {
+			everyMode(t, func(w *world) { test(w, background) })
+		})
+	}
+}
+
+// TestKernelRecordsInBackground: a thread of io_uring's seals and sends what is large.
+func TestKernelRecordsInBackground(t *testing.T) {
+	needKernelTLS(t)
+	workers := func() (n int) {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			// A thread may end meanwhile.
+			if name, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/comm"); bytes.HasPrefix(name, []byte("iou-wrk")) {
+				n++
+			}
+		}
+		return n
+	}
+	w := newWorld(t, modes["ring"])
+	c, r, p, o := w.records(0x1301, ktls.TLS13)
+	defer closeFD(p.fd)
+	o.Background, o.ZeroCopy, o.NoPadding = 50_000, true, true
+	w.inKernel(c, o, nil)
+	c.Write(pattern(1, 49_999))
+	w.until("it is sent", func() bool { return c.Queued() == 0 })
+	if n := workers(); n != 0 || len(r.backlog) != 0 {
+		t.Errorf("%d workers for a small write, backlog %v", n, r.backlog)
+	}
+	c.Write(pattern(2, 50_000))
+	got := make(chan []byte)
+	go func() { got <- p.readData(99_999) }()
+	w.until("it is sent", func() bool { return c.Queued() == 0 })
+	if !bytes.Equal(<-got, append(pattern(1, 49_999), pattern(2, 50_000)...)) {
+		t.Error("other bytes than were written")
+	}
+	if n := workers(); n == 0 || len(r.backlog) < 2 || r.backlog[0] != 50_000 || r.backlog[len(r.backlog)-1] != 0 {
+		t.Errorf("%d workers for a large write, backlog %v", n, r.backlog)
+	}
+}
+
 // TestKernelRecordsSlowReader: data, a KeyUpdate that the peer asks for meanwhile and
 // close_notify keep their order while the socket is full.
 func TestKernelRecordsSlowReader(t *testing.T) {
 	needKernelTLS(t)
-	everyMode(t, func(w *world) {
+	inBackgroundToo(t, func(w *world, background int) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
 		defer closeFD(p.fd)
+		o.Background = background
 		w.inKernel(c, o, nil)
 		const size = 8 << 20
 		w.write(c, pattern(1, size))
@@ -223,9 +272,10 @@ func TestKernelRecordsSlowReader(t *testing.T) {
 // TestKernelRecordsPause: what is paused is not received, and an abort drops a backlog.
 func TestKernelRecordsPause(t *testing.T) {
 	needKernelTLS(t)
-	everyMode(t, func(w *world) {
+	inBackgroundToo(t, func(w *world, background int) {
 		c, r, p, o := w.records(0xC02F, ktls.TLS12)
 		defer closeFD(p.fd)
+		o.Background = background
 		c.Pause()
 		w.inKernel(c, o, nil)
 		mustWrite(w.t, p.fd, p.seal(ktls.TypeData, pattern(1, 300_000)))

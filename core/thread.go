@@ -187,7 +187,7 @@ func (e *Engine) forgetEffects() {
 // forgetOperations is Engine.forgetEffects, for one connection.
 func (c *Conn) forgetOperations() {
 	c.receive = receiveIdle
-	if c.sendsByCall() {
+	if c.sendsByCall() && c.flight == 0 {
 		c.sending = sendIdle // which was a poll
 		if c.closing == closeAborting {
 			c.dropQueue()

@@ -150,12 +150,20 @@ enum {
 	KLOOP_TLS_AUTO,         /* the kernel if it can, else the core */
 };
 
+/* Hints for the kernel, which are dropped where it knows them not. */
+enum {
+	KLOOP_TLS_ZEROCOPY = 1,   /* TLS_TX_ZEROCOPY_RO: files that are sent do not change */
+	KLOOP_TLS_NO_PADDING = 2, /* TLS_RX_EXPECT_NO_PAD */
+};
+
 /* What kloop_tls_start() is given of a handshake that the host has made, and its answer. */
-struct kloop_tls {              /* 304 bytes */
+struct kloop_tls {              /* 312 bytes */
 	uint32_t client;        /* 1: the host's role */
 	uint32_t offload;       /* KLOOP_TLS_GO, _KERNEL or _AUTO */
 	uint32_t workers;       /* goroutines that seal one large write */
 	uint32_t threshold;     /* what is large, in bytes */
+	uint32_t background;    /* from so many bytes on, io_uring's threads send what the kernel seals; 0: never */
+	uint32_t hints;         /* for the kernel: KLOOP_TLS_ZEROCOPY, KLOOP_TLS_NO_PADDING */
 	uint64_t sent;          /* all that this side's handshake has sent, which ends with a whole record */
 	uint64_t sent_len;
 	uint64_t received;      /* all that the handshake was given, likewise */
@@ -359,7 +367,7 @@ _Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
 _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
 _Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
 _Static_assert(sizeof(struct kloop_op) == 48, "kloop_op");
-_Static_assert(sizeof(struct kloop_tls) == 304, "kloop_tls");
+_Static_assert(sizeof(struct kloop_tls) == 312, "kloop_tls");
 _Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
 _Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
 

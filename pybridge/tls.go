@@ -77,6 +77,9 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		Shadow:      shadow,
 		Workers:     int(t.workers),
 		Threshold:   int(t.threshold),
+		Background:  int(t.background),
+		ZeroCopy:    t.hints&C.KLOOP_TLS_ZEROCOPY != 0,
+		NoPadding:   t.hints&C.KLOOP_TLS_NO_PADDING != 0,
 		SilentClose: true,
 		Kernel:      use,
 	}, behind)

@@ -463,7 +463,8 @@ def test_a_forked_child(certificate, tmp_path):
 @pytest.mark.parametrize("options, text", [
     ({"offload": "gpu"}, "offload='gpu': use one of auto, kernel, go, off"),
     ({"workers": -1}, "workers=-1: give a number from 0 to 1024"),
-    ({"threshold": 0}, "threshold=0: give a number of bytes, at least 1"),
+    ({"threshold": 0}, "threshold=0: give a number of bytes from 1 to 4294967295"),
+    ({"background": 1 << 32}, "background=4294967296: give a number of bytes from 0 to 4294967295"),
 ])
 def test_options_that_are_none(kloop, options, text):
     with pytest.raises(ValueError, match=text):

@@ -39,8 +39,8 @@ needs_kernel = pytest.mark.skipif(
 @pytest.fixture
 def made_loop(kloop, loop):
     """Gives the loop another policy."""
-    def make(offload, after=0):
-        loop._set_tls_options(kloop.TLSOptions(offload=offload, after=after))
+    def make(offload, after=0, **options):
+        loop._set_tls_options(kloop.TLSOptions(offload=offload, after=after, **options))
         return loop
     return make
 
@@ -207,6 +207,28 @@ def test_sendfile_to_a_slow_peer(made_loop, certificate, content):
         assert await task == len(data)
         await close(server, transport, protocol)
         assert await talking == data
+
+    run(loop, main())
+
+
+@needs_kernel
+@pytest.mark.parametrize("version", VERSIONS)
+def test_large_writes_in_the_background(made_loop, certificate, version):
+    """By threads of io_uring's: the loop goes on, flow control and close() are as ever."""
+    loop = made_loop("kernel", background=100_000, zerocopy=True, no_padding=True)
+    parts = [pattern(size, seed=size) for size in (10, 3_000_000, 99_999, 100_000, 5, 8_000_000)]
+
+    async def main():
+        server, transport, protocol, talking = await accepted(loop, certificate, version, read_all)
+        await sides(transport, ("kernel", "kernel"))
+        for part in parts:
+            transport.write(part)
+            await turns(2)
+        assert transport.get_write_buffer_size() > 0
+        await protocol.called("pause_writing")
+        await close(server, transport, protocol)
+        assert await talking == b"".join(parts)
+        assert protocol.calls.count("pause_writing") == protocol.calls.count("resume_writing") >= 1
 
     run(loop, main())
 

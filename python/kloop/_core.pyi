@@ -125,6 +125,9 @@ class LoopCore:
     tls_offload: int
     tls_workers: int
     tls_threshold: int
+    tls_after: int
+    tls_background: int
+    tls_hints: int
     def _close_core(self) -> None: ...
     def _close_inherited(self) -> None: ...
     def _attach_core(self) -> None: ...

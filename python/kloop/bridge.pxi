@@ -162,7 +162,7 @@ cdef extern from *:
         const char *driver_reason
         kloop_stats stats
     struct kloop_tls:
-        uint32_t client, offload, workers, threshold
+        uint32_t client, offload, workers, threshold, background, hints
         uint64_t sent, sent_len, received, received_len
         uint64_t sent_records, last_sent, last_sent_len, received_records, last_received, last_received_len
         uint64_t behind, behind_len, log, log_len
@@ -215,7 +215,7 @@ cdef extern from *:
         KLOOP_EV_PANIC
         KLOOP_EV_DATAGRAM, KLOOP_EV_DATAGRAM_SENT, KLOOP_EV_DATAGRAM_ERROR, KLOOP_EV_DATAGRAM_CLOSED
         KLOOP_EV_DONE, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_RETURNED, KLOOP_EV_TLS_MOVED
-        KLOOP_TLS_HOST, KLOOP_TLS_GO, KLOOP_TLS_KERNEL, KLOOP_TLS_AUTO
+        KLOOP_TLS_ZEROCOPY, KLOOP_TLS_NO_PADDING, KLOOP_TLS_HOST, KLOOP_TLS_GO, KLOOP_TLS_KERNEL, KLOOP_TLS_AUTO
 
 cdef enum:
     REASON_SIZE = 1024

@@ -247,6 +247,8 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     request.offload = loop.tls_offload
     request.workers = loop.tls_workers
     request.threshold = loop.tls_threshold
+    request.background = loop.tls_background
+    request.hints = loop.tls_hints
     request.sent = <uint64_t>PyBytes_AS_STRING(sent)
     request.sent_len = PyBytes_GET_SIZE(sent)
     request.received = <uint64_t>PyBytes_AS_STRING(received)

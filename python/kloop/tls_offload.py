@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 try:
@@ -26,8 +25,17 @@ THRESHOLD = 512 * 1024
 AFTER = 256 * 1024
 
 
-@dataclass(frozen=True)
-class TLSOptions:
+class _Fields(NamedTuple):
+    offload: str
+    workers: int
+    threshold: int
+    after: int
+    background: int
+    zerocopy: bool
+    no_padding: bool
+
+
+class TLSOptions(_Fields):
     """How a loop protects its TLS connections once their handshake is over.
 
     ``offload``: 'kernel' for the kernel's TLS, 'go' for kloop's own record layer, which works without the
@@ -38,30 +46,37 @@ class TLSOptions:
     ``after``: how many bytes OpenSSL protects of a connection before that, where a record counts 1 KiB beside its
     own: a hand-over costs as much as it gains within so many. 0: at once. The default is 0 where somebody has
     asked for 'kernel' or 'go'; with 'auto', what the variable KLOOP_TLS_AFTER says, else 256 KiB.
+
+    For what the kernel protects: ``background``: from how many bytes on a write is sealed and sent by a thread of
+    io_uring's own, 0: none is. ``zerocopy``: ``loop.sendfile()`` through a network card that encrypts does not copy
+    (TLS_TX_ZEROCOPY_RO, Linux 5.19): the file must not change meanwhile, or the peer gets broken records.
+    ``no_padding``: peers of TLS 1.3 are expected not to pad records (TLS_RX_EXPECT_NO_PAD, Linux 6.0), which saves a
+    copy; a padded record costs decrypting it twice.
     """
 
-    offload: str = ''
-    workers: int = 0
-    threshold: int = THRESHOLD
-    after: int | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        offload, source = self.offload, 'offload'
+    # No dataclass: importing these takes longer than everything else here.
+    def __new__(cls, offload: str = '', workers: int = 0, threshold: int = THRESHOLD, after: int | None = None,
+                background: int = 0, zerocopy: bool = False, no_padding: bool = False) -> TLSOptions:
+        source = 'offload'
         if not offload:
             offload, source = os.environ.get('KLOOP_TLS') or 'auto', 'KLOOP_TLS'
         if offload not in OFFLOADS:
             raise ValueError(f'{source}={offload!r}: use one of {", ".join(OFFLOADS)}')
-        if not 0 <= self.workers <= 1024:
-            raise ValueError(f'workers={self.workers!r}: give a number from 0 to 1024')
-        if self.threshold < 1:
-            raise ValueError(f'threshold={self.threshold!r}: give a number of bytes, at least 1')
-        after, source = self.after, 'after'
+        if not 0 <= workers <= 1024:
+            raise ValueError(f'workers={workers!r}: give a number from 0 to 1024')
+        for name, size, least in (('threshold', threshold, 1), ('background', background, 0)):
+            if not least <= size < 1 << 32:
+                raise ValueError(f'{name}={size!r}: give a number of bytes from {least} to {(1 << 32) - 1}')
+        source = 'after'
+        told: Any = after
         if after is None and offload == 'auto':
-            after, source = os.environ.get('KLOOP_TLS_AFTER') or AFTER, 'KLOOP_TLS_AFTER'
-        if not (str(after or 0).isdecimal() and int(after or 0) < 1 << 63):
-            raise ValueError(f'{source}={after!r}: give a number of bytes, or 0')
-        object.__setattr__(self, 'offload', offload)
-        object.__setattr__(self, 'after', int(after or 0))
+            told, source = os.environ.get('KLOOP_TLS_AFTER') or AFTER, 'KLOOP_TLS_AFTER'
+        if not (str(told or 0).isdecimal() and int(told or 0) < 1 << 63):
+            raise ValueError(f'{source}={told!r}: give a number of bytes, or 0')
+        return super().__new__(cls, offload, workers, threshold, int(told or 0), background, bool(zerocopy),
+                               bool(no_padding))
 
     def count_workers(self) -> int:
         """``workers``, or what 0 stands for."""
