@@ -63,7 +63,8 @@ MUTANTS = [
     Mutant("a receive is armed though it is paused", "conn_read.go",
            "want := c.wantRead && !c.readEOF", "want := (c.wantRead || c.begun) && !c.readEOF"),
     Mutant("the rest of a short send is dropped", "conn_write.go",
-           "\tc.sending, c.flight = sendIdle, 0\n\tif res > 0 {\n\t\tc.advance(int(res))",
+           "\tc.sending, c.flight = sendIdle, 0\n\tif c.kernelSeals() {\n\t\tc.sentInBackground(int(res), short)\n\t}\n"
+           "\tif res > 0 {\n\t\tc.advance(int(res))",
            "\tflight := c.flight\n\tc.sending, c.flight = sendIdle, 0\n\tif res > 0 {\n\t\tc.advance(flight)"),
     Mutant("a send is repeated after EINTR of its rest", "queue.go",
            "\tskip := q.front\n\tfor i := 0; i < q.count && len(dst) < sendPartsMax; i++ {",
