@@ -35,7 +35,8 @@ cdef class PipeCore(StreamCore):
         self._schedule_start(waiter)
 
     cdef int _set_protocol(self, object protocol) except -1:
-        self.protocol = protocol
+        with cython.critical_section(self):
+            self.protocol = protocol
         self.data_received = getattr(protocol, 'data_received', None)   # a writer's may lack it
         return 0
 
@@ -108,10 +109,13 @@ cdef class PipeCore(StreamCore):
     # ---- for the transports
 
     def set_protocol(self, protocol):
+        if KLOOP_FREE_THREADED and _must_defer(self):
+            _defer(self, self.set_protocol, (protocol,))
+            return
         self._set_protocol(protocol)
 
     def get_protocol(self):
-        return self.protocol
+        return _protocol_of(self)
 
     def is_closing(self):
         return bool(self.closing)
@@ -139,7 +143,8 @@ cdef class PipeCore(StreamCore):
 
     def write(self, data):
         if _must_defer(self):
-            _defer(self, self.write, (_as_bytes(data),))
+            data = _as_bytes(data)
+            _defer(self, self.write, (data,), PyBytes_GET_SIZE(data))
             return
         if type(data) is not bytes:
             data = _as_bytes(data)
@@ -193,6 +198,9 @@ cdef class PipeCore(StreamCore):
         return (self.low, self.high)
 
     def set_limits(self, high, low):
+        if KLOOP_FREE_THREADED and _must_defer(self):
+            _defer(self, self.set_limits, _water_marks(high, low))
+            return
         _set_limits(self, high, low)
         _maybe_pause_protocol(self)
 

@@ -25,19 +25,42 @@ cdef dict _OFFLOADS = {'auto': KLOOP_TLS_AUTO, 'kernel': KLOOP_TLS_KERNEL, 'go':
 cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 
 
-# Handshakes, of all threads, that are in a step: what they write to the key log is still to be read.
+# Handshakes, of all threads, that are in a step: what they write to the key log is still to be read. The GIL, or
+# kloop_key_log_lock, is kept while it is looked at and the log is emptied, so that no handshake begins a step in the middle.
 cdef int _windows = 0
 
 
 def empty_key_log(int fd):
-    """Removes all lines, unless a handshake is to read them; answers how many bytes there were.
-
-    The GIL is kept, so that no handshake begins a step in the middle.
-    """
-    cdef int64_t size = lseek(fd, 0, SEEK_END)
+    """Removes all lines, unless a handshake is to read them; answers how many bytes there were."""
+    cdef int64_t size
+    kloop_lock_take(&kloop_key_log_lock)
+    size = lseek(fd, 0, SEEK_END)
     if size > 0 and _windows == 0:
         ftruncate(fd, 0)
+    kloop_lock_give(&kloop_key_log_lock)
     return size
+
+
+cdef int64_t _open_window(int fd) noexcept:
+    """Begins a step; answers the size of the key log. Is that too much, there is no step."""
+    global _windows
+    cdef int64_t size
+    kloop_lock_take(&kloop_key_log_lock)
+    size = lseek(fd, 0, SEEK_END)
+    if size <= KEYLOG_MAX:
+        _windows += 1
+    kloop_lock_give(&kloop_key_log_lock)
+    return size
+
+
+cdef void _close_window(int fd, bint empty) noexcept:
+    """Ends a step, whose lines have been read; empties the log behind the last one if so asked."""
+    global _windows
+    kloop_lock_take(&kloop_key_log_lock)
+    _windows -= 1
+    if empty and _windows == 0:
+        ftruncate(fd, 0)
+    kloop_lock_give(&kloop_key_log_lock)
 
 
 @cython.final
@@ -83,23 +106,23 @@ cdef class Handover:
 
     cdef int _step(self, object sslobj) except -1:
         """One do_handshake(), and the lines that it wrote to the key log."""
-        global _windows
         cdef int fd = keylog.fd
         cdef int64_t before = 0
+        cdef bint found = True
         if not self.refused:
-            before = lseek(fd, 0, SEEK_END)
+            before = _open_window(fd)
             if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
                 self._refuse('the key log is full')
         if self.refused:
             sslobj.do_handshake()
             return 0
-        _windows += 1
         try:
             sslobj.do_handshake()
         finally:
-            _windows -= 1
-            if (self._take_lines(fd, before) or before) and _windows == 0:
-                ftruncate(fd, 0)
+            try:
+                found = self._take_lines(fd, before)
+            finally:
+                _close_window(fd, found or before)
         return 0
 
     cdef bint _take_lines(self, int fd, int64_t before) except -1:
