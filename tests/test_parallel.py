@@ -11,6 +11,7 @@ import random
 import socket
 import sys
 import threading
+import weakref
 
 import pytest
 from datagrams import DatagramEcho, Mailbox
@@ -421,12 +422,14 @@ def test_the_collector_beside_loops(kloop):
         loop.set_exception_handler(lambda *_: None)     # "Task was destroyed but it is pending!"
         left, right = socket.socketpair()
         left.setblocking(False)
+        tasks = weakref.WeakSet()
         for index in range(50):
             async def wait(future):
                 future.cycle = asyncio.current_task()
                 await loop.sock_recv(left, 10)
 
             task = loop.create_task(wait(loop.create_future()))
+            tasks.add(task)
             await asyncio.sleep(0)
             if index % 2:
                 task.cancel()
@@ -436,9 +439,8 @@ def test_the_collector_beside_loops(kloop):
         server = await loop.create_server(Echo, "127.0.0.1", 0)
         await talk(server, 20, 100)
         await ended(server)
-        for task in asyncio.all_tasks():
-            if task is not asyncio.current_task():
-                task.cancel()
+        for task in list(tasks):
+            task.cancel()
         await turns()
         left.close()
         right.close()

@@ -63,6 +63,11 @@ cdef extern from *:
     static inline size_t kloop_peek_size(const size_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
     static inline unsigned long kloop_load_thread(const unsigned long *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
     static inline void kloop_store_thread(unsigned long *p, unsigned long v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+    /* For another thread than the one that writes: what it answers may be old. */
+    __attribute__((no_sanitize_thread, noinline))
+    static uint64_t kloop_glance(const uint64_t *p) { return *(const volatile uint64_t *)p; }
+    __attribute__((no_sanitize_thread, noinline))
+    static int kloop_glance_flag(const unsigned char *p) { return *(const volatile unsigned char *)p; }
     static inline int kloop_load_flag(const int *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
     static inline void kloop_store_flag(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
     """
@@ -75,6 +80,8 @@ cdef extern from *:
     size_t kloop_peek_size(const size_t *) nogil
     unsigned long kloop_load_thread(const unsigned long *) nogil
     void kloop_store_thread(unsigned long *, unsigned long) nogil
+    uint64_t kloop_glance(const uint64_t *) nogil
+    bint kloop_glance_flag(const unsigned char *) nogil
     bint kloop_load_flag(const int *) nogil
     void kloop_store_flag(int *, int) nogil
     ctypedef struct kloop_lock:

@@ -18,7 +18,7 @@ cdef inline DatagramCore _endpoint_of(object transport):
 # Under the GIL these bear with other threads themselves (DatagramCore._tell). Without it, the loop's thread makes their calls.
 
 cdef inline bint _endpoint_must_defer(DatagramCore core) noexcept:
-    return KLOOP_FREE_THREADED and _is_deferred(core.loop, &core.calls, core.core_closed)
+    return KLOOP_FREE_THREADED and (_is_elsewhere(core.loop) or _is_deferred(core.loop, &core.calls, core.core_closed))
 
 
 cdef int _endpoint_defer(DatagramCore core, object method, tuple args, size_t size=0) except -1:
@@ -111,7 +111,7 @@ def datagram_get_protocol(self):
 def datagram_get_write_buffer_size(self):
     """Bytes of the datagrams that the kernel has not taken; from Python 3.13 on, 8 more for each."""
     cdef DatagramCore core = _endpoint_of(self)
-    return core.queued_size + kloop_peek_size(&core.calls.size)
+    return kloop_glance(&core.queued_size) + kloop_peek_size(&core.calls.size)
 
 
 def datagram_get_write_buffer_limits(self):

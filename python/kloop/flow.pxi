@@ -152,6 +152,8 @@ cdef int _write_eof(StreamCore s) except -1:
 cdef uint64_t _buffer_size(StreamCore s) except? 0:
     """As on asyncio, where a write is offered to the kernel before write() returns."""
     cdef size_t deferred = kloop_peek_size(&s.deferred.size)
+    if KLOOP_FREE_THREADED and _is_elsewhere(s.loop):
+        return kloop_glance(&s.backlog) + deferred
     if not s.backlogged and _unsent_of(s) and not s.core_closed and not _is_elsewhere(s.loop):
         _send_now(s)
     return (s.backlog if s.backlogged else 0) + deferred

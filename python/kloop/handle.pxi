@@ -37,8 +37,16 @@ cdef class Handle:
     cdef bint context_shared        # a snapshot, to be copied before anything runs in it
     cdef readonly object _source_traceback
     cdef object _repr
-    cdef public bint _cancelled
+    cdef int gone                   # _cancelled
     cdef object __weakref__
+
+    @property
+    def _cancelled(self):
+        return kloop_load_flag(&self.gone) != 0
+
+    @_cancelled.setter
+    def _cancelled(self, bint value):
+        kloop_store_flag(&self.gone, value)
 
     @property
     def _context(self):
@@ -62,10 +70,10 @@ cdef class Handle:
             _cancel_handle(self)
 
     def cancelled(self):
-        return bool(self._cancelled)
+        return kloop_load_flag(&self.gone) != 0
 
     def _run(self):
-        if not self._cancelled:
+        if not kloop_load_flag(&self.gone):
             _run_handle(self)
 
 
@@ -86,7 +94,7 @@ cdef class TimerHandle(Handle):
         return int(self._at) if self._whole else self._at
 
     def cancel(self):
-        if self._cancelled:
+        if kloop_load_flag(&self.gone):
             return
         if KLOOP_FREE_THREADED and _is_elsewhere(self._loop):
             _cancel_elsewhere(self)
@@ -98,7 +106,7 @@ cdef class TimerHandle(Handle):
 
     def _repr_info(self):
         info = events.Handle._repr_info(self)
-        info.insert(2 if self._cancelled else 1, f'when={self._when}')
+        info.insert(2 if self.gone else 1, f'when={self._when}')
         return info
 
     def __hash__(self):
@@ -129,14 +137,14 @@ cdef class TimerHandle(Handle):
             return (self._at == (<TimerHandle>other)._at
                     and self._callback == (<TimerHandle>other)._callback
                     and self._args == (<TimerHandle>other)._args
-                    and self._cancelled == (<TimerHandle>other)._cancelled)
+                    and self.gone == (<TimerHandle>other).gone)
         return NotImplemented
 
 
 cdef int _cancel_handle(Handle handle) except -1:
-    if handle._cancelled:
+    if handle.gone:
         return 0
-    handle._cancelled = True
+    kloop_store_flag(&handle.gone, True)
     if handle._loop._debug:
         # Kept, so that a late warning can still name the callback.
         handle._repr = repr(handle)
@@ -148,10 +156,10 @@ cdef int _cancel_handle(Handle handle) except -1:
 @cython.critical_section
 cdef int _cancel_elsewhere(Handle handle) except -1:
     """For another thread than the loop's, which may be about to call it: what it would call stays."""
-    if not handle._cancelled:
+    if not handle.gone:
         if handle._loop._debug:
             handle._repr = repr(handle)
-        handle._cancelled = True
+        kloop_store_flag(&handle.gone, True)
     return 0
 
 
@@ -186,7 +194,7 @@ cdef class ThreadSafeHandle(Handle):
                 if self.runner == NO_THREAD or self.runner == PyThread_get_thread_ident():
                     if cancel:
                         _cancel_handle(self)
-                    return self._cancelled
+                    return self.gone
                 if event is not None and self.ended is None:
                     self.ended = event
                 ended = self.ended
@@ -206,7 +214,7 @@ cdef class ThreadSafeHandle(Handle):
 
 cdef int _run_thread_safe(ThreadSafeHandle handle) except -1:
     with cython.critical_section(handle):
-        if handle._cancelled:
+        if handle.gone:
             return 0
         handle.runner = PyThread_get_thread_ident()
     try:

@@ -365,7 +365,7 @@ cdef class LoopCore:
         return 0
 
     def _start_deferred_timer(self, TimerHandle handle):
-        if not handle._cancelled:
+        if not kloop_load_flag(&handle.gone):
             self._start_timer(handle)
 
     cdef int _timer_cancelled(self, TimerHandle handle) except -1:
@@ -496,7 +496,7 @@ cdef class LoopCore:
         cdef double left
         if self.ready.count or kloop_load_flag(&self.stopping):
             return 0
-        while self.timers.count and (<TimerHandle>self.timers.items[0].handle)._cancelled:
+        while self.timers.count and kloop_load_flag(&(<TimerHandle>self.timers.items[0].handle).gone):
             self._drop_first_timer()
         if self.ready.count:    # by the end of what a dropped timer's context held
             return 0
@@ -523,7 +523,7 @@ cdef class LoopCore:
             return 0
         now = _monotonic() + CLOCK_RESOLUTION_S
         while self.timers.count and self.timers.items[0].when < now:
-            if (<TimerHandle>self.timers.items[0].handle)._cancelled:
+            if kloop_load_flag(&(<TimerHandle>self.timers.items[0].handle).gone):
                 self._drop_first_timer()
                 continue
             handle = _heap_pop(&self.timers)
@@ -552,7 +552,7 @@ cdef class LoopCore:
             Py_DECREF(handle)
             if type(handle) is Handle or type(handle) is TimerHandle:
                 _show_to_gc(<Handle>handle)
-                if (<Handle>handle)._cancelled:
+                if kloop_load_flag(&(<Handle>handle).gone):
                     continue
                 if self._debug:
                     self._run_timed(handle)

@@ -118,15 +118,18 @@ cdef class PipeCore(StreamCore):
         return _protocol_of(self)
 
     def is_closing(self):
-        return bool(self.closing)
+        return kloop_glance_flag(&self.closing) != 0
 
     def is_reading(self):
-        return not self.closing and not self.paused
+        return not kloop_glance_flag(&self.closing) and not kloop_glance_flag(&self.paused)
 
     def describe(self, transport):
         """For repr(), as asyncio's pipe transports do."""
-        cdef uint64_t size = self._unwritten()
+        cdef uint64_t size
         info = [type(transport).__name__]
+        if KLOOP_FREE_THREADED and _is_elsewhere(self.loop):
+            return f'<{info[0]} of a loop that runs in another thread>'
+        size = self._unwritten()
         if self.fd < 0:
             info.append('closed')
         elif self.closing:

@@ -81,11 +81,9 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
 
 cdef inline bint _is_deferred(LoopCore loop, Deferred *deferred, bint core_closed) noexcept:
     """Whether a call is to be made later, by the loop's thread."""
-    if core_closed and not KLOOP_FREE_THREADED:
+    if core_closed:
         return False
-    if _is_elsewhere(loop):
-        return True
-    return kloop_load_size(&deferred.calls) != 0 and not deferred.running and not core_closed
+    return _is_elsewhere(loop) or kloop_load_size(&deferred.calls) != 0 and not deferred.running
 
 
 cdef int _defer_call(LoopCore loop, Deferred *deferred, object runner, tuple args, size_t size) except -1:
@@ -113,6 +111,8 @@ cdef int _run_deferred_call(Deferred *deferred, object method, tuple args, size_
 
 
 cdef inline bint _must_defer(StreamCore core) noexcept:
+    if KLOOP_FREE_THREADED and _is_elsewhere(core.loop):
+        return True         # without a look at what is the loop's thread's
     return _is_deferred(core.loop, &core.deferred, core.core_closed)
 
 
@@ -201,13 +201,13 @@ def fatal_error(self, exc, message='Fatal error on transport'):
 
 def is_closing(self):
     """Whether the transport is closed or about to be."""
-    return bool(_core_of(self).closing)
+    return kloop_glance_flag(&_core_of(self).closing) != 0
 
 
 def is_reading(self):
     """Whether data is delivered to the protocol."""
     cdef StreamCore core = _core_of(self)
-    return not core.closing and not core.paused
+    return not kloop_glance_flag(&core.closing) and not kloop_glance_flag(&core.paused)
 
 
 def pause_reading(self):
@@ -250,7 +250,7 @@ def get_write_buffer_size(self):
 def get_write_buffer_limits(self):
     """(low, high) water, in bytes."""
     cdef StreamCore core = _core_of(self)
-    return (core.low, core.high)
+    return (kloop_glance(&core.low), kloop_glance(&core.high))
 
 
 def set_write_buffer_limits(self, high=None, low=None):
@@ -293,6 +293,8 @@ def describe(self):
     """repr(): class, fd, and what is under way."""
     cdef StreamCore core = _core_of(self)
     info = [type(self).__name__]
+    if KLOOP_FREE_THREADED and _is_elsewhere(core.loop):
+        return f'<{info[0]} of a loop that runs in another thread>'
     if core.fd < 0:
         info.append('closed')
     elif core.closing:
