@@ -19,7 +19,7 @@ export GOTOOLCHAIN := local
 PIP := $(PY) -m pip install --require-hashes --no-deps --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ktls check compat bench bench-ktls soak sim sim-mutants asan lives build setup lock clean
+.PHONY: help run test test-ktls check compat bench bench-ktls soak sim sim-mutants asan free-threaded lives build setup lock clean
 
 help:
 	@echo "make run     serve aiohttp and uvicorn on kloop, uvloop and asyncio, and compare them"
@@ -32,6 +32,7 @@ help:
 	@echo "make sim     the engine on a simulated kernel: SEEDS=10000 worlds, or SEED=n for one with its log"
 	@echo "make sim-mutants  plants faults in the engine, and requires that the simulation finds each"
 	@echo "make asan    the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer; ASAN_ARGS: pytest's"
+	@echo "make free-threaded  the tests on a CPython 3.14 without the GIL, which it builds, and with ThreadSanitizer"
 	@echo "make lives   500 lives of everything: memory, descriptors, objects, references and the Go heap stay as they are"
 	@echo "make build   libkloop.so and kloop._core, into python/kloop"
 	@echo "make lock    resolve requirements/*.in anew"
@@ -70,6 +71,10 @@ soak: build $(VENV)/.made-run $(VENV)/.made-bench
 
 asan: build $(VENV)/.made-run $(VENV)/.made-test
 	$(PY) tests/sanitized.py $(ASAN_ARGS)
+
+# FREE_THREADED_ARGS: suite, cpython or threads, and what is theirs; see tests/free_threaded.py.
+free-threaded: build
+	$(PY) tests/free_threaded.py $(FREE_THREADED_ARGS)
 
 LIVES ?= 500
 lives: build $(VENV)/.made-test

@@ -3,6 +3,7 @@ libkloop.so, from Go. Everything that is not code stands in pyproject.toml.
 
 KLOOP_DEBUG=1 builds with assertions, debug symbols and the trace of operations.
 KLOOP_SANITIZE=1 builds all that is C with gcc's AddressSanitizer and UndefinedBehaviorSanitizer; `make asan` uses it.
+KLOOP_SANITIZE=thread does so with ThreadSanitizer, for a Python that has it too; `make free-threaded` uses that.
 """
 
 import os
@@ -21,7 +22,7 @@ sys.path.insert(0, str(ROOT / "build_backend"))
 from toolchain import ToolchainError, check_c, find_go  # noqa: E402 (needs the path above)
 
 DEBUG = os.environ.get("KLOOP_DEBUG", "") not in ("", "0")
-SANITIZE = os.environ.get("KLOOP_SANITIZE", "") not in ("", "0")
+SANITIZE = {"": "", "0": "", "1": "address,undefined", "thread": "thread"}[os.environ.get("KLOOP_SANITIZE", "")]
 
 # What pip and setuptools leave in an unpacked source distribution, and no checkout has.
 FROM_SDIST = (ROOT / "PKG-INFO").exists()
@@ -39,7 +40,9 @@ if not FROM_SDIST:
     C_FLAGS.append("-Werror")
 # Undefined behaviour ends the process, as a bad address does. Unaligned and signed arithmetic that CPython's headers
 # themselves do is defined by Python's own -fwrapv.
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"] if SANITIZE else []
+SANITIZERS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+if SANITIZE == "address,undefined":
+    SANITIZERS.append("-fno-sanitize-recover=all")
 if SANITIZE:
     C_FLAGS += ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZERS]
 else:
@@ -50,6 +53,9 @@ MACROS = [
     ("KLOOP_NO_PROTOTYPES", "1"),
     ("KLOOP_DEBUG", "1") if DEBUG else ("CYTHON_WITHOUT_ASSERTIONS", "1"),
 ]
+if sys.version_info < (3, 14):
+    # A free-threaded 3.13 takes its GIL back: its asyncio is not made for threads yet.
+    MACROS.append(("CYTHON_FREETHREADING_COMPATIBLE", "0"))
 
 
 class GoLibrary(Extension):
@@ -64,7 +70,7 @@ class BuildExt(build_ext):
         # Editable builds work in temporary folders, and a release and a debug build
         # have the same file names: products are kept apart, and outlive the build.
         abi = self.get_ext_filename("").removesuffix(".so").strip(".")
-        kind = "debug" if DEBUG else "sanitized" if SANITIZE else "release"
+        kind = "debug" if DEBUG else f"sanitized-{SANITIZE[:6]}" if SANITIZE else "release"
         self.kept = ROOT / "build" / f"{abi}-{kind}"
 
     def get_ext_filename(self, fullname):

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: freethreading_compatible=False
+# cython: freethreading_compatible=True
 """What runs per callback or per packet: the loop's iteration, handles, timers and the
 TCP transport. What runs per connection or per loop is plain Python, beside this file.
 

@@ -25,25 +25,75 @@ cdef extern from *:
      * Under the GIL they are alone anyway. */
     #ifdef Py_GIL_DISABLED
     #include <pthread.h>
+    #define KLOOP_FREE_THREADED 1
     typedef pthread_mutex_t kloop_lock;
     #define kloop_lock_init(l) pthread_mutex_init((l), NULL)
     #define kloop_lock_take(l) pthread_mutex_lock(l)
     #define kloop_lock_give(l) pthread_mutex_unlock(l)
     #define kloop_lock_end(l) pthread_mutex_destroy(l)
+    #define kloop_lock_reset(l) ((void)memset((l), 0, sizeof(*(l))))
     #else
+    #define KLOOP_FREE_THREADED 0
     typedef char kloop_lock;
     #define kloop_lock_init(l) ((void)(l))
     #define kloop_lock_take(l) ((void)(l))
     #define kloop_lock_give(l) ((void)(l))
     #define kloop_lock_end(l) ((void)(l))
+    #define kloop_lock_reset(l) ((void)(l))
     #endif
+
+    /* Guards the key log. It needs no kloop_lock_init(): all zero is a mutex that is free. */
+    static kloop_lock kloop_key_log_lock;
+
+    /* Whether the caller's reference is the only one. Without the GIL a count of 1 may be another thread's. */
+    static inline int kloop_is_unique(PyObject *object)
+    {
+    #if !KLOOP_FREE_THREADED
+        return Py_REFCNT(object) == 1;
+    #elif PY_VERSION_HEX >= 0x030E0000
+        return PyUnstable_Object_IsUniquelyReferenced(object);
+    #else
+        return 0;
+    #endif
+    }
+
+    /* Words that other threads read or write too. */
+    static inline size_t kloop_load_size(const size_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    static inline void kloop_store_size(size_t *p, size_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+    static inline void kloop_add_size(size_t *p, size_t v) { __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
+    static inline void kloop_take_size(size_t *p, size_t v) { __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST); }
+    static inline size_t kloop_peek_size(const size_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+    static inline unsigned long kloop_load_thread(const unsigned long *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    static inline void kloop_store_thread(unsigned long *p, unsigned long v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+    /* For another thread than the one that writes: what it answers may be old. */
+    __attribute__((no_sanitize_thread, noinline))
+    static uint64_t kloop_glance(const uint64_t *p) { return *(const volatile uint64_t *)p; }
+    __attribute__((no_sanitize_thread, noinline))
+    static int kloop_glance_flag(const unsigned char *p) { return *(const volatile unsigned char *)p; }
+    static inline int kloop_load_flag(const int *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+    static inline void kloop_store_flag(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
     """
+    bint KLOOP_FREE_THREADED
+    bint kloop_is_unique(object)
+    size_t kloop_load_size(const size_t *) nogil
+    void kloop_store_size(size_t *, size_t) nogil
+    void kloop_add_size(size_t *, size_t) nogil
+    void kloop_take_size(size_t *, size_t) nogil
+    size_t kloop_peek_size(const size_t *) nogil
+    unsigned long kloop_load_thread(const unsigned long *) nogil
+    void kloop_store_thread(unsigned long *, unsigned long) nogil
+    uint64_t kloop_glance(const uint64_t *) nogil
+    bint kloop_glance_flag(const unsigned char *) nogil
+    bint kloop_load_flag(const int *) nogil
+    void kloop_store_flag(int *, int) nogil
     ctypedef struct kloop_lock:
         pass
     void kloop_lock_init(kloop_lock *)
     void kloop_lock_take(kloop_lock *)
     void kloop_lock_give(kloop_lock *)
     void kloop_lock_end(kloop_lock *)
+    void kloop_lock_reset(kloop_lock *)
+    kloop_lock kloop_key_log_lock
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -81,10 +131,6 @@ cdef extern from *:
     { __atomic_store_n(&k->sleeping, v, __ATOMIC_SEQ_CST); }
     static inline uint32_t kloop_is_sleeping(struct kloop_shared *k)
     { return __atomic_load_n(&k->sleeping, __ATOMIC_SEQ_CST); }
-    static inline size_t kloop_load_size(const size_t *p)
-    { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
-    static inline void kloop_store_size(size_t *p, size_t v)
-    { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 
     /* How often this thread has gone to sleep: voluntary context switches. */
     static inline long kloop_sleeps(void)
@@ -196,8 +242,6 @@ cdef extern from *:
     void kloop_set_sleeping(kloop_shared *, uint32_t) nogil
     bint kloop_is_sleeping(kloop_shared *) nogil
     long kloop_sleeps() nogil
-    size_t kloop_load_size(const size_t *) nogil
-    void kloop_store_size(size_t *, size_t) nogil
     bint kloop_has_work(const kloop_shared *) nogil
     void memset_options(kloop_options *) nogil
     int kloop_ring_fd(const kloop_shared *) nogil

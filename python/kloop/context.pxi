@@ -7,9 +7,6 @@
 # points to its immutable map (PEP 567). No API tells it, so its offset is found by trial at import;
 # where that fails, each handle has its own copy.
 
-cdef enum:
-    RUNNER_REFERENCES = 1   # ours, after a callback that has not kept its context
-
 cdef Py_ssize_t _variables_offset = _find_variables_offset()
 
 
@@ -35,7 +32,7 @@ cdef Py_ssize_t _find_variables_offset() except -2:
 cdef inline int _take_context(Handle handle, LoopCore loop) except -1:
     """Gives a handle the context that is current now."""
     cdef PyObject *current = PyThreadState_Get().context
-    if _variables_offset < 0 or current is NULL:
+    if _variables_offset < 0 or current is NULL or KLOOP_FREE_THREADED and _is_elsewhere(loop):
         handle.context = PyContext_CopyCurrent()
         return 0
     if loop.snapshot is None or _variables(<object>current) is not _variables(loop.snapshot):
@@ -67,6 +64,6 @@ cdef inline int _return_runner(LoopCore loop, Handle handle, object runner) exce
     if _variables(runner) is not _variables(handle.context):
         handle.context = runner
         handle.context_shared = False
-    elif Py_REFCNT(runner) == RUNNER_REFERENCES:
+    elif kloop_is_unique(runner):       # the callback has not kept it
         loop.runner = runner
     return 0

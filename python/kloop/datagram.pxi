@@ -27,6 +27,7 @@ cdef class DatagramCore:
     cdef bint core_closed               # no operation is left on fd
     cdef bint lost_called
     cdef size_t deferred                # commands of other threads that wait for the loop's thread
+    cdef Deferred calls                 # without the GIL: whole calls
     cdef uint64_t queued                # datagrams the kernel refused, which the core sends when it can
     cdef uint64_t queued_size           # of these, as asyncio counts them
     cdef uint64_t high
@@ -248,9 +249,10 @@ cdef class DatagramCore:
             if not self.core_closed and kloop_lib.endpoint_end(self.loop.k, self.id) == 0:
                 self.loop.retired.append(self)      # events that are not dispatched yet still name it
                 self._on_core_closed()
-            sock = self.sock
-            self.sock = None
-            self.protocol = None
+            with cython.critical_section(self):
+                sock = self.sock
+                self.sock = None
+                self.protocol = None
             self.transport = None
             sock.close()
 
@@ -269,6 +271,8 @@ cdef class DatagramCore:
         """The loop was closed: the transport's finalizer warns of a socket that is still open."""
         self.core_closed = True
         self.deferred = 0
+        kloop_store_size(&self.calls.calls, 0)
+        kloop_store_size(&self.calls.size, 0)
         return 0
 
 

@@ -15,23 +15,51 @@ cdef inline DatagramCore _endpoint_of(object transport):
     return <DatagramCore>_state_of(transport, _datagram_type, _datagram_core_offset)
 
 
+# Under the GIL these bear with other threads themselves (DatagramCore._tell). Without it, the loop's thread makes their calls.
+
+cdef inline bint _endpoint_must_defer(DatagramCore core) noexcept:
+    return KLOOP_FREE_THREADED and (_is_elsewhere(core.loop) or _is_deferred(core.loop, &core.calls, core.core_closed))
+
+
+cdef int _endpoint_defer(DatagramCore core, object method, tuple args, size_t size=0) except -1:
+    return _defer_call(core.loop, &core.calls, _run_endpoint_deferred, (core, method, args, size), size)
+
+
+def _run_endpoint_deferred(DatagramCore core, method, tuple args, size_t size):
+    _run_deferred_call(&core.calls, method, args, size)
+
+
 def datagram_sendto(self, data, addr=None):
     """Sends data (bytes-like) as one datagram to addr, or without it to the remote address.
 
     Never blocks. Errors of the network go to the protocol's error_received(). Raises TypeError for
     other types of data, ValueError for another address than the remote one.
     """
-    _sendto(_endpoint_of(self), data, addr)
+    cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        data = _as_bytes(data)
+        _check_remote(core, addr)
+        _endpoint_defer(core, datagram_sendto, (self, data, addr), PyBytes_GET_SIZE(data))
+        return
+    _sendto(core, data, addr)
 
 
 def datagram_close(self):
     """Sends what is queued, then closes; connection_lost(None) follows."""
-    _endpoint_of(self)._close()
+    cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        _endpoint_defer(core, datagram_close, (self,))
+        return
+    core._close()
 
 
 def datagram_abort(self):
     """Closes at once and drops what is queued; connection_lost(None) follows."""
-    _endpoint_of(self)._force_close(None)
+    cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        _endpoint_defer(core, datagram_abort, (self,))
+        return
+    core._force_close(None)
 
 
 def datagram_is_closing(self):
@@ -47,27 +75,43 @@ def datagram_is_reading(self):
 
 def datagram_pause_reading(self):
     """Stops delivery; what had arrived is delivered after resume_reading()."""
-    _endpoint_of(self)._pause_reading()
+    cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        _endpoint_defer(core, datagram_pause_reading, (self,))
+        return
+    core._pause_reading()
 
 
 def datagram_resume_reading(self):
     """Starts delivery again."""
-    _endpoint_of(self)._resume_reading()
+    cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        _endpoint_defer(core, datagram_resume_reading, (self,))
+        return
+    core._resume_reading()
 
 
 def datagram_set_protocol(self, protocol):
     """From now on calls protocol."""
-    _endpoint_of(self).protocol = protocol
+    cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        _endpoint_defer(core, datagram_set_protocol, (self, protocol))
+        return
+    with cython.critical_section(core):
+        core.protocol = protocol
 
 
 def datagram_get_protocol(self):
     """The protocol in use."""
-    return _endpoint_of(self).protocol
+    cdef DatagramCore core = _endpoint_of(self)
+    with cython.critical_section(core):
+        return core.protocol
 
 
 def datagram_get_write_buffer_size(self):
     """Bytes of the datagrams that the kernel has not taken; from Python 3.13 on, 8 more for each."""
-    return _endpoint_of(self).queued_size
+    cdef DatagramCore core = _endpoint_of(self)
+    return kloop_glance(&core.queued_size) + kloop_peek_size(&core.calls.size)
 
 
 def datagram_get_write_buffer_limits(self):
@@ -79,6 +123,9 @@ def datagram_get_write_buffer_limits(self):
 def datagram_set_write_buffer_limits(self, high=None, low=None):
     """Sets high and low water, in bytes; raises ValueError unless high >= low >= 0."""
     cdef DatagramCore core = _endpoint_of(self)
+    if _endpoint_must_defer(core):
+        _endpoint_defer(core, datagram_set_write_buffer_limits, (self, *_water_marks(high, low)))
+        return
     core.high, core.low = _water_marks(high, low)
     _maybe_pause_endpoint(core)
 
@@ -102,7 +149,7 @@ def datagram_describe(self):
     elif core.closing:
         info.append('closing')
     info.append(f'fd={core.fd}')
-    if core.sock is not None and not core.loop._closed:
+    if core.sock is not None and not core.loop.closed:
         reading = core.started and not core.paused and not core.closing
         info.append('read=polling' if reading else 'read=idle')
         state = 'polling' if core.queued else 'idle'

@@ -19,8 +19,7 @@ cdef int _sendto(DatagramCore s, object data, object name) except -1:
     if not _SENDS_EMPTY and not data:
         return 0
     if s.address:
-        if name is not None and name != s.address:
-            raise ValueError(f'Invalid address: must be None or {s.address}')
+        _check_remote(s, name)
         name = s.address
         if s.conn_lost:
             if s.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
@@ -30,6 +29,12 @@ cdef int _sendto(DatagramCore s, object data, object name) except -1:
     if type(data) is bytes:
         return _send_bytes(s, data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), name)
     return _send_buffer(s, data, name)
+
+
+cdef int _check_remote(DatagramCore s, object name) except -1:
+    if s.address and name is not None and name != s.address:
+        raise ValueError(f'Invalid address: must be None or {s.address}')
+    return 0
 
 
 cdef int _send_buffer(DatagramCore s, object data, object name) except -1:

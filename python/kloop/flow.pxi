@@ -57,7 +57,7 @@ cdef inline bint _is_alone(StreamCore s) noexcept:
 cdef inline int _after_queueing(StreamCore s, Py_ssize_t size) except -1:
     if s.backlogged:
         return _maybe_pause_protocol(s)
-    if (size >= DIRECT_WRITE or s.unsent >= DIRECT_SEND or s.loop._thread_id is None
+    if (size >= DIRECT_WRITE or s.unsent >= DIRECT_SEND or s.loop.thread_id == NO_THREAD
             or (s.eager and s.loop.k.nevents <= FEW_EVENTS) or _is_alone(s)):
         return _send_now(s)
     return 0
@@ -151,9 +151,12 @@ cdef int _write_eof(StreamCore s) except -1:
 
 cdef uint64_t _buffer_size(StreamCore s) except? 0:
     """As on asyncio, where a write is offered to the kernel before write() returns."""
-    if not s.backlogged and _unsent_of(s) and not s.core_closed and not s.loop.in_core:
+    cdef size_t deferred = kloop_peek_size(&s.deferred.size)
+    if KLOOP_FREE_THREADED and _is_elsewhere(s.loop):
+        return kloop_glance(&s.backlog) + deferred
+    if not s.backlogged and _unsent_of(s) and not s.core_closed and not _is_elsewhere(s.loop):
         _send_now(s)
-    return s.backlog if s.backlogged else 0
+    return (s.backlog if s.backlogged else 0) + deferred
 
 
 cdef int _on_backlog(StreamCore s, uint64_t queued) except -1:

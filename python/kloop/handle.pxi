@@ -37,8 +37,16 @@ cdef class Handle:
     cdef bint context_shared        # a snapshot, to be copied before anything runs in it
     cdef readonly object _source_traceback
     cdef object _repr
-    cdef public bint _cancelled
+    cdef int gone                   # _cancelled
     cdef object __weakref__
+
+    @property
+    def _cancelled(self):
+        return kloop_load_flag(&self.gone) != 0
+
+    @_cancelled.setter
+    def _cancelled(self, bint value):
+        kloop_store_flag(&self.gone, value)
 
     @property
     def _context(self):
@@ -56,13 +64,16 @@ cdef class Handle:
         return _own_context(self)
 
     def cancel(self):
-        _cancel_handle(self)
+        if KLOOP_FREE_THREADED and _is_elsewhere(self._loop):
+            _cancel_elsewhere(self)
+        else:
+            _cancel_handle(self)
 
     def cancelled(self):
-        return bool(self._cancelled)
+        return kloop_load_flag(&self.gone) != 0
 
     def _run(self):
-        if self._args is not None:      # else it was cancelled
+        if not kloop_load_flag(&self.gone):
             _run_handle(self)
 
 
@@ -72,6 +83,7 @@ cdef class TimerHandle(Handle):
     cdef double _at
     cdef bint _whole        # it was given as an int, and is answered as one
     cdef public bint _scheduled
+    cdef bint counted       # among the cancelled ones of the heap
 
     @property
     def _when(self):
@@ -82,13 +94,19 @@ cdef class TimerHandle(Handle):
         return int(self._at) if self._whole else self._at
 
     def cancel(self):
-        if not self._cancelled and self._scheduled:
-            self._loop._timer_cancelled()
+        if kloop_load_flag(&self.gone):
+            return
+        if KLOOP_FREE_THREADED and _is_elsewhere(self._loop):
+            _cancel_elsewhere(self)
+            self._loop._defer(self._loop._count_cancelled, (self,))
+            return
+        if self._scheduled:
+            self._loop._timer_cancelled(self)
         _cancel_handle(self)
 
     def _repr_info(self):
         info = events.Handle._repr_info(self)
-        info.insert(2 if self._cancelled else 1, f'when={self._when}')
+        info.insert(2 if self.gone else 1, f'when={self._when}')
         return info
 
     def __hash__(self):
@@ -119,19 +137,29 @@ cdef class TimerHandle(Handle):
             return (self._at == (<TimerHandle>other)._at
                     and self._callback == (<TimerHandle>other)._callback
                     and self._args == (<TimerHandle>other)._args
-                    and self._cancelled == (<TimerHandle>other)._cancelled)
+                    and self.gone == (<TimerHandle>other).gone)
         return NotImplemented
 
 
 cdef int _cancel_handle(Handle handle) except -1:
-    if handle._cancelled:
+    if handle.gone:
         return 0
-    handle._cancelled = True
+    kloop_store_flag(&handle.gone, True)
     if handle._loop._debug:
         # Kept, so that a late warning can still name the callback.
         handle._repr = repr(handle)
     handle._callback = None
     handle._args = None
+    return 0
+
+
+@cython.critical_section
+cdef int _cancel_elsewhere(Handle handle) except -1:
+    """For another thread than the loop's, which may be about to call it: what it would call stays."""
+    if not handle.gone:
+        if handle._loop._debug:
+            handle._repr = repr(handle)
+        kloop_store_flag(&handle.gone, True)
     return 0
 
 
@@ -144,7 +172,7 @@ cdef class ThreadSafeHandle(Handle):
     """A Handle that other threads may cancel; duck-typed as asyncio's class of Python 3.14.
 
     While the callback runs, ``cancel`` and ``cancelled`` wait in other threads until it has ended.
-    The GIL guards the attributes, so that only a thread that has to wait needs a lock.
+    The GIL, or a critical section, guards the attributes, so that only a thread that has to wait needs a lock.
     """
 
     cdef unsigned long runner       # the thread in the callback, or NO_THREAD
@@ -158,39 +186,45 @@ cdef class ThreadSafeHandle(Handle):
         # isinstance() of the stock class holds.
         return _StockThreadSafeHandle
 
-    cdef int _wait_for_callback(self) except -1:
-        if self.runner == NO_THREAD or self.runner == PyThread_get_thread_ident():
-            return 0
-        event = threading.Event()       # this may have let the callback go on and end
-        if self.runner != NO_THREAD:
-            if self.ended is None:
-                self.ended = event
-            event = self.ended
-            event.wait()
-        return 0
+    cdef int _ask(self, bint cancel) except -1:
+        """Waits for the callback if that runs in another thread, cancels on demand, and answers whether it is cancelled."""
+        event = None
+        while True:
+            with cython.critical_section(self):
+                if self.runner == NO_THREAD or self.runner == PyThread_get_thread_ident():
+                    if cancel:
+                        _cancel_handle(self)
+                    return self.gone
+                if event is not None and self.ended is None:
+                    self.ended = event
+                ended = self.ended
+            if ended is not None:
+                ended.wait()
+            event = threading.Event()       # while it was made the callback may have ended
 
     def cancel(self):
-        self._wait_for_callback()
-        _cancel_handle(self)
+        self._ask(True)
 
     def cancelled(self):
-        self._wait_for_callback()
-        return bool(self._cancelled)
+        return self._ask(False) != 0
 
     def _run(self):
-        if self._args is not None:
-            _run_thread_safe(self)
+        _run_thread_safe(self)
 
 
 cdef int _run_thread_safe(ThreadSafeHandle handle) except -1:
-    handle.runner = PyThread_get_thread_ident()
+    with cython.critical_section(handle):
+        if handle.gone:
+            return 0
+        handle.runner = PyThread_get_thread_ident()
     try:
         _run_handle(handle)
     finally:
-        handle.runner = NO_THREAD
-        if handle.ended is not None:
+        with cython.critical_section(handle):
+            handle.runner = NO_THREAD
             event = handle.ended
             handle.ended = None
+        if event is not None:
             event.set()
     return 0
 
@@ -261,6 +295,8 @@ cdef inline Handle _new_handle(LoopCore loop, object callback, object args, obje
 cdef inline Handle _new_foreign_handle(LoopCore loop, object callback, object args, object context):
     """For call_soon_threadsafe."""
     cdef Handle handle
+    if KLOOP_FREE_THREADED and context is None:     # snapshots are the loop's thread's, if it has one yet
+        context = PyContext_CopyCurrent()
     if _HANDLES_THREAD_SAFE:
         handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
     else:

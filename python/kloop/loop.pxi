@@ -21,6 +21,26 @@ STATS = ('enters', 'enters_submit', 'enters_wait', 'enters_wakeup', 'submitted',
          'buffers_out', 'owners_out', 'operations', 'go_heap')
 
 
+cdef inline bint _is_elsewhere(LoopCore loop) noexcept:
+    """Whether this thread must leave what belongs to the loop's thread alone, and call _defer() instead.
+
+    Under the GIL that is while the loop's thread is in the core, which has no lock; without the GIL,
+    whenever the loop runs in another thread.
+    """
+    cdef unsigned long runs_in
+    if not KLOOP_FREE_THREADED:
+        return loop.in_core
+    runs_in = kloop_load_thread(&loop.runs_in)
+    return runs_in != NO_THREAD and runs_in != PyThread_get_thread_ident()
+
+
+cdef struct Deferred:
+    # Of one transport; see transport_methods.pxi.
+    size_t calls        # of other threads, that wait for the loop's thread
+    size_t size         # bytes that these will write
+    bint running        # the loop's thread is in one of them
+
+
 cdef dict _DRIVERS = {'auto': KLOOP_DRIVER_AUTO, 'io_uring': KLOOP_DRIVER_IO_URING, 'epoll': KLOOP_DRIVER_EPOLL}
 
 
@@ -28,7 +48,9 @@ cdef class LoopCore:
     cdef kloop_shared *k
     cdef ReadyQueue ready
     cdef ReadyQueue foreign             # call_soon_threadsafe of other threads
-    cdef kloop_lock foreign_lock
+    cdef size_t foreign_count           # of its handles, to be read without the lock
+    cdef kloop_lock foreign_lock        # guards `foreign`, and that k is not freed under who wakes the loop
+    cdef unsigned long runs_in          # the thread in which the loop runs, from _attach_core to _detach_core
     cdef TimerHeap timers
     cdef uint32_t next_event            # events before this one have been dispatched
     cdef list stashed                   # events that were left when the loop stopped
@@ -58,11 +80,11 @@ cdef class LoopCore:
     cdef Py_ssize_t receive_buffer      # bytes
     cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
-    # asyncio.BaseEventLoop reads and writes these: one copy for both.
-    cdef public bint _closed
+    # asyncio.BaseEventLoop reads and writes these: one copy for both. Three of them other threads look at.
+    cdef int closed                     # _closed
+    cdef int stopping                   # _stopping
+    cdef unsigned long thread_id        # _thread_id, or NO_THREAD
     cdef public bint _debug
-    cdef public bint _stopping
-    cdef public object _thread_id
     cdef public object _current_handle
 
     def __cinit__(self, *args, **kwargs):
@@ -76,7 +98,7 @@ cdef class LoopCore:
         self.stashed = []
         self.retired = []
         self.generation = _fork_generation
-        self._closed = True     # until asyncio's __init__ has run, so that a failed one is not closed again
+        self.closed = True      # until asyncio's __init__ has run, so that a failed one is not closed again
         _queue_init(&self.ready)
         _queue_init(&self.foreign)
         kloop_lock_init(&self.foreign_lock)
@@ -86,6 +108,31 @@ cdef class LoopCore:
         _queue_free(&self.foreign)
         _heap_free(&self.timers)
         kloop_lock_end(&self.foreign_lock)
+
+    @property
+    def _closed(self):
+        return kloop_load_flag(&self.closed) != 0
+
+    @_closed.setter
+    def _closed(self, bint value):
+        kloop_store_flag(&self.closed, value)
+
+    @property
+    def _stopping(self):
+        return kloop_load_flag(&self.stopping) != 0
+
+    @_stopping.setter
+    def _stopping(self, bint value):
+        kloop_store_flag(&self.stopping, value)
+
+    @property
+    def _thread_id(self):
+        cdef unsigned long thread = kloop_load_thread(&self.thread_id)
+        return None if thread == NO_THREAD else thread
+
+    @_thread_id.setter
+    def _thread_id(self, value):
+        kloop_store_thread(&self.thread_id, NO_THREAD if value is None else value)
 
     # ---- life
 
@@ -132,21 +179,17 @@ cdef class LoopCore:
         cdef int more = 1
         if k is NULL:
             return
+        kloop_lock_take(&self.foreign_lock)
         self.k = NULL
+        kloop_lock_give(&self.foreign_lock)
         if self.generation == _fork_generation:
             while more > 0:
                 with nogil:
                     more = kloop_lib.close(k)
                 if more > 0:
                     _release_owners(k)
+        self._take_foreign()            # so that they end without the lock: their ends may call us
         _queue_clear(&self.ready)
-        kloop_lock_take(&self.foreign_lock)
-        left = []
-        while self.foreign.count:
-            item = _queue_pop(&self.foreign)
-            left.append(<object>item)       # their ends may call us, who hold the lock
-            _drop_handle(item)
-        kloop_lock_give(&self.foreign_lock)
         _heap_free(&self.timers)
         for kind, res, _, _, _ in self.stashed:
             if kind == KLOOP_EV_ACCEPTED:
@@ -168,7 +211,7 @@ cdef class LoopCore:
     cdef int _check_core(self) except -1:
         """Every call into the core comes by here first."""
         self._check_open()
-        if self.in_core:
+        if _is_elsewhere(self):
             raise RuntimeError(
                 'Non-thread-safe operation invoked on an event loop other than the current one')
         return 0
@@ -231,9 +274,11 @@ cdef class LoopCore:
     # ---- scheduling
 
     cdef inline int _push(self, object handle) except -1:
-        if self._closed:
+        if self.closed:
             self._check_closed()
-        if self.foreign.count:
+        if KLOOP_FREE_THREADED and _is_elsewhere(self):
+            return self._push_foreign(handle)
+        if kloop_peek_size(&self.foreign_count):
             self._take_foreign()
         Py_INCREF(handle)
         return _queue_push(&self.ready, <PyObject *>handle)
@@ -244,6 +289,7 @@ cdef class LoopCore:
         try:
             _queue_append(&self.ready, &self.foreign)
         finally:
+            kloop_store_size(&self.foreign_count, self.foreign.count)
             kloop_lock_give(&self.foreign_lock)
         return 0
 
@@ -252,21 +298,25 @@ cdef class LoopCore:
         kloop_lock_take(&self.foreign_lock)
         try:
             _queue_push(&self.foreign, <PyObject *>handle)
+            kloop_store_size(&self.foreign_count, self.foreign.count)
+            if self.k is not NULL and kloop_is_sleeping(self.k):
+                kloop_lib.wake(self.k)
         finally:
             kloop_lock_give(&self.foreign_lock)
-        if self.k is not NULL and kloop_is_sleeping(self.k):
-            kloop_lib.wake(self.k)
         return 0
 
     def call_soon(self, callback, *args, context=None):
         """Arranges for callback(*args) to be called in the next iteration; answers a Handle."""
         cdef Handle handle
-        if self._closed:
+        if self.closed:
             self._check_closed()
         if self._debug:
             self._check_thread()
             self._check_callback(callback, 'call_soon')
         handle = _new_handle(self, callback, args, context)
+        if KLOOP_FREE_THREADED and _is_elsewhere(self):
+            self._push_foreign(handle)
+            return handle
         self._push(handle)
         if self.ready.count > SHOWN_HANDLES:
             _hide_from_gc(handle)
@@ -275,7 +325,7 @@ cdef class LoopCore:
     def call_soon_threadsafe(self, callback, *args, context=None):
         """As call_soon, from any thread."""
         cdef Handle handle
-        if self._closed:
+        if kloop_load_flag(&self.closed):
             self._check_closed()
         if self._debug:
             self._check_callback(callback, 'call_soon_threadsafe')
@@ -300,7 +350,7 @@ cdef class LoopCore:
 
     cdef TimerHandle _schedule(self, double when, callback, tuple args, context, str method):
         cdef TimerHandle handle
-        if self._closed:
+        if self.closed:
             self._check_closed()
         if self._debug:
             self._check_thread()
@@ -308,17 +358,35 @@ cdef class LoopCore:
         handle = TimerHandle.__new__(TimerHandle)
         _fill_handle(handle, self, callback, args, context)
         handle._at = when
-        _heap_push(&self.timers, when, handle)
-        handle._scheduled = True
-        _hide_from_gc(handle)
+        if KLOOP_FREE_THREADED and _is_elsewhere(self):
+            self._defer(self._start_deferred_timer, (handle,))
+        else:
+            self._start_timer(handle)
         return handle
 
-    cdef int _timer_cancelled(self) except -1:
+    cdef inline int _start_timer(self, TimerHandle handle) except -1:
+        _heap_push(&self.timers, handle._at, handle)
+        handle._scheduled = True
+        _hide_from_gc(handle)
+        return 0
+
+    def _start_deferred_timer(self, TimerHandle handle):
+        if not kloop_load_flag(&handle.gone):
+            self._start_timer(handle)
+
+    cdef int _timer_cancelled(self, TimerHandle handle) except -1:
+        """A handle of the heap was cancelled."""
         cdef TimerHeap *heap = &self.timers
+        handle.counted = True
         heap.cancelled += 1
         if heap.count > TIMERS_SWEEP_MIN and heap.cancelled * 2 > heap.count:
             _heap_sweep(heap)
         return 0
+
+    def _count_cancelled(self, TimerHandle handle):
+        """Another thread has cancelled the handle, which may have left the heap since."""
+        if handle._scheduled:
+            self._timer_cancelled(handle)
 
     def _timer_handle_cancelled(self, handle):
         """For asyncio's own TimerHandle, which none of our methods makes."""
@@ -337,7 +405,7 @@ cdef class LoopCore:
             handle._run()
 
     cdef int _defer(self, object function, tuple args) except -1:
-        """Has the loop's thread call the function: for a thread that finds this one in the core."""
+        """Has the loop's thread call the function: for a thread to which _is_elsewhere says so."""
         return self._push_foreign(_new_handle(self, function, args, None))
 
     def _add_callback_signalsafe(self, handle):
@@ -358,19 +426,27 @@ cdef class LoopCore:
         """Before the loop runs: binds the ring to this thread."""
         cdef int result
         self._check_core()
+        kloop_store_thread(&self.runs_in, PyThread_get_thread_ident())
         self.in_core = True
         with nogil:
             result = kloop_lib.enter_thread(self.k)
         self.in_core = False
         if result < 0:
+            kloop_store_thread(&self.runs_in, NO_THREAD)
             raise _os_error(-result)
 
     def _detach_core(self):
         """After the loop ran: what was written is sent, what was closed is closed."""
+        try:
+            self._leave_core()
+        finally:
+            kloop_store_thread(&self.runs_in, NO_THREAD)
+
+    cdef int _leave_core(self) except -1:
         cdef int result
         self.snapshot = self.runner = None
         if self.generation != _fork_generation or self.k is NULL:
-            return
+            return 0
         _stash_events(self)
         if self.tls is not None:
             _flush_all(self.tls)
@@ -383,11 +459,12 @@ cdef class LoopCore:
         _stash_events(self)
         if result < 0:
             raise _os_error(-result)
+        return 0
 
     def _run(self):
         while True:
             self._iterate()
-            if self._stopping:
+            if kloop_load_flag(&self.stopping):
                 break
 
     def _run_once(self):
@@ -404,7 +481,7 @@ cdef class LoopCore:
             _dispatch(self)                    # and the next poll would reuse their memory
         if self.tls is not None and self.tls.unflushed:
             _flush_all(self.tls)
-        if kloop_load_size(&self.foreign.count):
+        if kloop_load_size(&self.foreign_count):
             self._take_foreign()
         timeout_ns = self._timeout_ns()
         if timeout_ns != 0 and (self.snapshot is not None or self.runner is not None):
@@ -414,7 +491,7 @@ cdef class LoopCore:
             self._poll(timeout_ns)
             if self.k.nevents:
                 _queue_push(&self.ready, EVENTS_HERE)
-            if kloop_load_size(&self.foreign.count):
+            if kloop_load_size(&self.foreign_count):
                 self._take_foreign()
         if self.timers.count:
             self._collect_timers()
@@ -423,9 +500,9 @@ cdef class LoopCore:
 
     cdef inline int64_t _timeout_ns(self) noexcept:
         cdef double left
-        if self.ready.count or self._stopping:
+        if self.ready.count or kloop_load_flag(&self.stopping):
             return 0
-        while self.timers.count and (<TimerHandle>self.timers.items[0].handle)._cancelled:
+        while self.timers.count and kloop_load_flag(&(<TimerHandle>self.timers.items[0].handle).gone):
             self._drop_first_timer()
         if self.ready.count:    # by the end of what a dropped timer's context held
             return 0
@@ -441,7 +518,8 @@ cdef class LoopCore:
     cdef void _drop_first_timer(self) noexcept:
         cdef PyObject *handle = _heap_pop(&self.timers)
         (<TimerHandle>handle)._scheduled = False
-        self.timers.cancelled -= 1
+        if (<TimerHandle>handle).counted:
+            self.timers.cancelled -= 1
         _drop_handle(handle)
 
     cdef int _collect_timers(self) except -1:
@@ -451,7 +529,7 @@ cdef class LoopCore:
             return 0
         now = _monotonic() + CLOCK_RESOLUTION_S
         while self.timers.count and self.timers.items[0].when < now:
-            if (<TimerHandle>self.timers.items[0].handle)._cancelled:
+            if kloop_load_flag(&(<TimerHandle>self.timers.items[0].handle).gone):
                 self._drop_first_timer()
                 continue
             handle = _heap_pop(&self.timers)
@@ -480,7 +558,7 @@ cdef class LoopCore:
             Py_DECREF(handle)
             if type(handle) is Handle or type(handle) is TimerHandle:
                 _show_to_gc(<Handle>handle)
-                if (<Handle>handle)._cancelled:
+                if kloop_load_flag(&(<Handle>handle).gone):
                     continue
                 if self._debug:
                     self._run_timed(handle)
@@ -490,7 +568,7 @@ cdef class LoopCore:
                 _show_to_gc(<Handle>handle)
                 if self._debug:
                     self._run_timed(handle)
-                elif not (<Handle>handle)._cancelled:
+                else:
                     _run_thread_safe(<ThreadSafeHandle>handle)
             elif not handle._cancelled:
                 if self._debug:
@@ -533,7 +611,7 @@ cdef class LoopCore:
             if result == 0:
                 # Set before the queue is looked at: whoever pushes later sees it and wakes us.
                 kloop_set_sleeping(self.k, 1)
-                if kloop_load_size(&self.foreign.count):
+                if kloop_load_size(&self.foreign_count):
                     timeout_ns = 0
                 self.in_core = True
                 state = PyEval_SaveThread()
@@ -557,8 +635,12 @@ cdef class LoopCore:
         A long wait alone doesn't tell: this thread may have had no CPU, which holding the GIL would
         not mend. Who waits for the GIL sleeps, and the next long wait is looked at for that.
         """
-        cdef double before = _monotonic()
+        cdef double before
         cdef long sleeps = 0
+        if KLOOP_FREE_THREADED:     # nobody competes; and who keeps the collector from stopping us should be short
+            PyEval_RestoreThread(state)
+            return 0
+        before = _monotonic()
         if self.suspect:
             sleeps = kloop_sleeps()
         PyEval_RestoreThread(state)
@@ -576,7 +658,7 @@ cdef class LoopCore:
         while result == 0 and _monotonic() < end:
             if kloop_has_work(self.k):
                 result = kloop_lib.poll(self.k, 0)
-            elif kloop_load_size(&self.foreign.count):
+            elif kloop_load_size(&self.foreign_count):
                 break
         return result
 
@@ -586,7 +668,7 @@ cdef class LoopCore:
         """The next free command; its other fields are 0."""
         cdef kloop_shared *k = self.k
         cdef kloop_cmd *command
-        if k is NULL or self.in_core:
+        if k is NULL or _is_elsewhere(self):
             self._check_core()
         if k.ncmds == k.max_cmds:
             self._check_core()
@@ -608,7 +690,7 @@ cdef class LoopCore:
         operation.callback = callback
         operation.fd = fd
         operation.mask = mask
-        if self.in_core:
+        if _is_elsewhere(self):
             operation.deferred = True
             self._defer(operation._start_deferred, ())
         else:

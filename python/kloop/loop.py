@@ -344,14 +344,12 @@ def _environment_options() -> dict[str, Any]:
     return options
 
 
-_told_of_fallback = False
+_first_fallback = threading.Lock()
 
 
 def _tell_of_fallback(loop: Loop) -> None:
     """Logs, once in a process, that there is no io_uring, and why."""
-    global _told_of_fallback
-    if not _told_of_fallback:
-        _told_of_fallback = True
+    if _first_fallback.acquire(blocking=False):     # and nobody gives it back
         _logger.info('the event loop runs on epoll: %s', loop.driver_reason)
 
 

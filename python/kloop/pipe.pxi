@@ -35,7 +35,8 @@ cdef class PipeCore(StreamCore):
         self._schedule_start(waiter)
 
     cdef int _set_protocol(self, object protocol) except -1:
-        self.protocol = protocol
+        with cython.critical_section(self):
+            self.protocol = protocol
         self.data_received = getattr(protocol, 'data_received', None)   # a writer's may lack it
         return 0
 
@@ -108,21 +109,27 @@ cdef class PipeCore(StreamCore):
     # ---- for the transports
 
     def set_protocol(self, protocol):
+        if KLOOP_FREE_THREADED and _must_defer(self):
+            _defer(self, self.set_protocol, (protocol,))
+            return
         self._set_protocol(protocol)
 
     def get_protocol(self):
-        return self.protocol
+        return _protocol_of(self)
 
     def is_closing(self):
-        return bool(self.closing)
+        return kloop_glance_flag(&self.closing) != 0
 
     def is_reading(self):
-        return not self.closing and not self.paused
+        return not kloop_glance_flag(&self.closing) and not kloop_glance_flag(&self.paused)
 
     def describe(self, transport):
         """For repr(), as asyncio's pipe transports do."""
-        cdef uint64_t size = self._unwritten()
+        cdef uint64_t size
         info = [type(transport).__name__]
+        if KLOOP_FREE_THREADED and _is_elsewhere(self.loop):
+            return f'<{info[0]} of a loop that runs in another thread>'
+        size = self._unwritten()
         if self.fd < 0:
             info.append('closed')
         elif self.closing:
@@ -139,7 +146,8 @@ cdef class PipeCore(StreamCore):
 
     def write(self, data):
         if _must_defer(self):
-            _defer(self, self.write, (_as_bytes(data),))
+            data = _as_bytes(data)
+            _defer(self, self.write, (data,), PyBytes_GET_SIZE(data))
             return
         if type(data) is not bytes:
             data = _as_bytes(data)
@@ -193,6 +201,9 @@ cdef class PipeCore(StreamCore):
         return (self.low, self.high)
 
     def set_limits(self, high, low):
+        if KLOOP_FREE_THREADED and _must_defer(self):
+            _defer(self, self.set_limits, _water_marks(high, low))
+            return
         _set_limits(self, high, low)
         _maybe_pause_protocol(self)
 

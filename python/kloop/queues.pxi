@@ -186,7 +186,7 @@ cdef void _heap_sweep(TimerHeap *h) noexcept:
     cdef list dropped = []
     for i in range(count):
         handle = <TimerHandle>h.items[i].handle
-        if handle._cancelled:
+        if kloop_load_flag(&handle.gone):
             handle._scheduled = False
             dropped.append(handle)
             _drop_handle(h.items[i].handle)

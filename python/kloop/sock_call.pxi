@@ -127,8 +127,10 @@ cdef class SocketCall:
         return f'<{self.__name__} {stage} fd={self.op.fd}>'
 
     cdef int _abandon(self) except -1:
-        """Nobody waits for the outcome any more."""
+        """Nobody waits for the outcome any more. A collector that runs in another thread may say so."""
         cdef int stage = self.stage
+        if stage != CALL_NEW and _is_elsewhere(self.loop):
+            return self.loop._defer(_abandon_call, (self,))
         self.stage = CALL_OVER
         self.callback = None
         self.callbacks = None
@@ -342,12 +344,19 @@ cdef class SocketCall:
         """Cancels the operation. The task goes on in the next iteration, the kernel's answer may come later."""
         if self.stage != CALL_WAITING:
             return False
+        if _is_elsewhere(self.loop):
+            self.loop._defer(self.cancel, () if msg is None else (msg,))
+            return True
         self.stage = CALL_DONE
         self.called_off = True
         self._fail(_CancelledError() if msg is None else _CancelledError(msg))
         self._cancel_operation()
         self._schedule()
         return True
+
+
+def _abandon_call(SocketCall call):
+    call._abandon()
 
 
 cdef int _end_calls(LoopCore loop) except -1:

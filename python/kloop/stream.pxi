@@ -74,7 +74,7 @@ cdef class StreamCore:
     cdef flag core_closed               # no operation is left on fd
     cdef flag close_sent                # KLOOP_CMD_CLOSE
     cdef flag lost_called
-    cdef size_t deferred                # calls of other threads that wait for the loop's thread
+    cdef Deferred deferred              # see transport_methods.pxi
     cdef uint64_t backlog               # bytes
     cdef uint64_t unsent                # bytes written in this turn
     cdef uint64_t unsent_turn
@@ -130,9 +130,7 @@ cdef class StreamCore:
         Names of addresses are made when asked for.
         """
         if name == 'socket':
-            if self.shown_sock is None:
-                self.shown_sock = trsock.TransportSocket(_socket_of(self))
-            return self.shown_sock
+            return _shown_socket_of(self)
         if name == 'peername':
             return _name_of(self.peername)
         if name == 'sockname':
@@ -140,7 +138,8 @@ cdef class StreamCore:
         return default if self.extra is None else self.extra.get(name, default)
 
     cdef int _set_protocol(self, object protocol) except -1:
-        self.protocol = protocol
+        with cython.critical_section(self):
+            self.protocol = protocol
         self.tls = protocol if type(protocol) is TLSProtocol else None
         self.buffered = isinstance(protocol, _BufferedProtocol)
         if self.buffered:
@@ -408,7 +407,9 @@ cdef class StreamCore:
                 self._on_core_closed()
             if self.core_closed:
                 self._close_fd()
-            self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
+            with cython.critical_section(self):
+                self.protocol = None
+            self.data_received = self.get_buffer = self.buffer_updated = None
             self.tls = None
             self.transport = None
             self.server = None
@@ -450,18 +451,22 @@ cdef class StreamCore:
     cdef int _core_gone(self) except -1:
         """The loop was closed: the transport's finalizer warns of a socket that is still open."""
         self.core_closed = True
-        self.deferred = 0
+        kloop_store_size(&self.deferred.calls, 0)
+        kloop_store_size(&self.deferred.size, 0)
         if self.lost_called:
             self._close_fd()
         return 0
 
     cdef int _close_fd(self) except -1:
-        cdef int fd = self.fd
+        cdef int fd
+        with cython.critical_section(self):
+            fd = self.fd
+            sock = self.sock
+            self.fd = -1
         if fd < 0:
             return 0
-        self.fd = -1
-        if self.sock is not None:
-            self.sock.close()
+        if sock is not None:
+            sock.close()
         else:
             posix_close(fd)
         return 0

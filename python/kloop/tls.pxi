@@ -124,7 +124,7 @@ cdef class TLSProtocol:
     cdef bint ssl_reading_paused                # the transport below does not read
     cdef bint ssl_writing_paused                # the transport below has much to send
     cdef int lost_writes
-    cdef size_t deferred                        # calls of other threads that wait for the loop's
+    cdef Deferred deferred                      # see transport_methods.pxi
     cdef Py_ssize_t read_high, read_low, write_high, write_low
     # What is to be encrypted: bytes objects; of the first one `head` bytes are done.
     cdef readonly list _write_backlog
@@ -176,7 +176,8 @@ cdef class TLSProtocol:
         return 0
 
     cdef int _set_app_protocol(self, object protocol) except -1:
-        self._app_protocol = protocol
+        with cython.critical_section(self):
+            self._app_protocol = protocol
         self.buffered = isinstance(protocol, _BufferedProtocol)
         if self.buffered:
             self.get_buffer = protocol.get_buffer
@@ -287,8 +288,10 @@ cdef class TLSProtocol:
         if state == TLS_HANDSHAKE and exc is None:
             exc = ConnectionAbortedError('the connection was closed during the SSL handshake')
         self._wake_waiter(exc)
-        self._transport = self.stream = self._app_transport = None
-        self._app_protocol = self.deliver = self.get_buffer = self.buffer_updated = None
+        with cython.critical_section(self):
+            self._transport = self.stream = self._app_transport = None
+            self._app_protocol = None
+        self.deliver = self.get_buffer = self.buffer_updated = None
         if state != TLS_HANDSHAKE and self.app_state in (APP_CONNECTED, APP_EOF):
             self.app_state = APP_LOST
             protocol.connection_lost(exc)

@@ -186,7 +186,7 @@ cdef int _tls_write(TLSProtocol t, object data) except -1:
 cdef inline int _after_tls_write(TLSProtocol t) except -1:
     if t.state == TLS_HANDSHAKE or t.ssl_writing_paused:
         return _control_app_writing(t)
-    if t._write_buffer_size >= DIRECT_WRITE or t._loop._thread_id is None:
+    if t._write_buffer_size >= DIRECT_WRITE or t._loop.thread_id == NO_THREAD:
         return _flush(t)
     if not t.flush_queued:
         t.flush_queued = True

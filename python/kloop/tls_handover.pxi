@@ -27,7 +27,8 @@ cdef dict _OFFLOADS = {'auto': KLOOP_TLS_AUTO, 'kernel': KLOOP_TLS_KERNEL, 'go':
 cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 
 
-# Handshakes, of all threads, that are in a step: what they write to the key log is still to be read.
+# Handshakes, of all threads, that are in a step: what they write to the key log is still to be read. The GIL, or
+# kloop_key_log_lock, is kept while it is looked at and the log is emptied, so that no handshake begins a step in the middle.
 cdef int _windows = 0
 # Up to here the log was overwritten.
 cdef int64_t _erased = 0
@@ -35,20 +36,21 @@ cdef char[KEYLOG_STEP] _zeros
 
 
 def empty_key_log(int fd):
-    """Removes all lines, unless a handshake is to read them; answers how many bytes are new since they were.
-
-    The GIL is kept, so that no handshake begins a step in the middle.
-    """
-    cdef int64_t size = lseek(fd, 0, SEEK_END)
-    cdef int64_t new = size - _erased
+    """Removes all lines, unless a handshake is to read them; answers how many bytes are new since they were."""
+    cdef int64_t size, new
+    kloop_lock_take(&kloop_key_log_lock)
+    size = lseek(fd, 0, SEEK_END)
+    new = size - _erased
     if size > 0 and _windows == 0:
         _truncate_log(fd)
+    kloop_lock_give(&kloop_key_log_lock)
     return new
 
 
 def forget_key_log():
     """In a forked child, whose log is another one, and none of whose handshakes is in a step."""
     global _windows, _erased
+    kloop_lock_reset(&kloop_key_log_lock)
     _windows = _erased = 0
 
 
@@ -66,6 +68,31 @@ cdef void _erase_log(int fd, int64_t end) noexcept:
         _truncate_log(fd)
     elif size > 0:
         _erased = end
+
+
+cdef int64_t _open_window(int fd) noexcept:
+    """Begins a step; answers the size of the key log. Is that too much, there is no step."""
+    global _windows
+    cdef int64_t size
+    kloop_lock_take(&kloop_key_log_lock)
+    size = lseek(fd, 0, SEEK_END)
+    if size <= KEYLOG_MAX:
+        _windows += 1
+    kloop_lock_give(&kloop_key_log_lock)
+    return size
+
+
+cdef void _close_window(int fd) noexcept:
+    """Ends a step, whose lines have been read: the last one that ends has all lines overwritten."""
+    global _windows
+    cdef int64_t end
+    kloop_lock_take(&kloop_key_log_lock)
+    _windows -= 1
+    if _windows == 0:
+        end = lseek(fd, 0, SEEK_END)
+        if end > _erased:
+            _erase_log(fd, end)
+    kloop_lock_give(&kloop_key_log_lock)
 
 
 @cython.final
@@ -115,33 +142,32 @@ cdef class Handover:
 
     cdef int _step(self, object sslobj) except -1:
         """One do_handshake(), and the lines that it wrote to the key log."""
-        global _windows
         cdef int fd = keylog.fd
-        cdef int64_t before = 0, after
+        cdef int64_t before = 0
         if not self.refused:
-            before = lseek(fd, 0, SEEK_END)
+            before = _open_window(fd)
             if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
                 self._refuse('the key log is full')
         if self.refused:
             sslobj.do_handshake()
             return 0
-        _windows += 1
         try:
             sslobj.do_handshake()
         finally:
-            _windows -= 1
-            after = lseek(fd, 0, SEEK_END)
-            if after > before:
-                self._take_lines(fd, before, after)
-            if after > _erased and _windows == 0:
-                _erase_log(fd, after)
+            try:
+                self._take_lines(fd, before, lseek(fd, 0, SEEK_END))
+            finally:
+                _close_window(fd)
         return 0
 
     cdef int _take_lines(self, int fd, int64_t before, int64_t after) except -1:
         """Keeps the whole lines between. Others' may be half written, at either end."""
         cdef int64_t start = before - 1 if before else 0
         cdef Py_ssize_t size = after - start
-        cdef char *lines = <char *>PyMem_RawMalloc(self.log_size + size)
+        cdef char *lines
+        if after <= before:
+            return 0
+        lines = <char *>PyMem_RawMalloc(self.log_size + size)
         if lines is NULL:
             raise MemoryError()
         if pread(fd, lines + self.log_size, size, start) != size:

@@ -103,7 +103,8 @@ class KeyLog:
         self.path = ''
         self._armed: dict[int, weakref.ref[Any]] = {}
         self._watching: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._lock = threading.Lock()  # a second thread must not see a context half armed
+        # A second thread must not see a context half armed. _forget() may come while this one holds it.
+        self._lock = threading.RLock()
 
     def arm(self, context: Any) -> str:
         """Has a context's handshakes write here; answers why that can't be, or ''.
@@ -138,8 +139,9 @@ class KeyLog:
         return len(self._armed)
 
     def _forget(self, key: int, ref: weakref.ref[Any]) -> None:
-        if self._armed.get(key) is ref:
-            del self._armed[key]
+        with self._lock:
+            if self._armed.get(key) is ref:
+                del self._armed[key]
 
     def _open(self) -> None:
         self.fd = os.memfd_create('kloop-keylog', os.MFD_CLOEXEC)

@@ -26,22 +26,15 @@ cdef inline TLSProtocol _tls_of(object transport):
 # are those behind them, to keep their order.
 
 cdef inline bint _tls_must_defer(TLSProtocol t) noexcept:
-    return t._loop.in_core or t.deferred
+    return _is_deferred(t._loop, &t.deferred, False)
 
 
-cdef int _tls_defer(TLSProtocol t, object method, tuple args) except -1:
-    t._loop._defer(_run_tls_deferred, (t, method, args))
-    t.deferred += 1
-    return 0
+cdef int _tls_defer(TLSProtocol t, object method, tuple args, size_t size=0) except -1:
+    return _defer_call(t._loop, &t.deferred, _run_tls_deferred, (t, method, args, size), size)
 
 
-def _run_tls_deferred(TLSProtocol t, method, args):
-    cdef size_t left = t.deferred - 1
-    t.deferred = 0
-    try:
-        method(*args)
-    finally:
-        t.deferred = left
+def _run_tls_deferred(TLSProtocol t, method, tuple args, size_t size):
+    _run_deferred_call(&t.deferred, method, args, size)
 
 
 cdef object _tls_bytes(object data):
@@ -60,7 +53,7 @@ def tls_write(self, data):
     if not PyBytes_GET_SIZE(data):
         return
     if _tls_must_defer(t):
-        _tls_defer(t, tls_write, (self, data))
+        _tls_defer(t, tls_write, (self, data), PyBytes_GET_SIZE(data))
         return
     _tls_write(t, data)
 
@@ -116,7 +109,9 @@ def tls_force_close(self, exc):
 def tls_is_closing(self):
     """Whether the transport is closed or about to be."""
     cdef TLSProtocol t = _tls_of(self)
-    return bool(t.app_closed or (t._transport is not None and t._transport.is_closing()))
+    with cython.critical_section(t):
+        transport = t._transport
+    return bool(t.app_closed or (transport is not None and transport.is_closing()))
 
 
 def tls_is_reading(self):
@@ -127,7 +122,7 @@ def tls_is_reading(self):
 def tls_pause_reading(self):
     """Stops delivery; what had arrived is delivered after resume_reading()."""
     cdef TLSProtocol t = _tls_of(self)
-    if t.offloaded and _tls_must_defer(t):
+    if (KLOOP_FREE_THREADED or t.offloaded) and _tls_must_defer(t):
         _tls_defer(t, tls_pause_reading, (self,))
         return
     t._pause_reading()
@@ -136,7 +131,7 @@ def tls_pause_reading(self):
 def tls_resume_reading(self):
     """Starts delivery again."""
     cdef TLSProtocol t = _tls_of(self)
-    if t.offloaded and _tls_must_defer(t):
+    if (KLOOP_FREE_THREADED or t.offloaded) and _tls_must_defer(t):
         _tls_defer(t, tls_resume_reading, (self,))
         return
     t._resume_reading()
@@ -144,22 +139,32 @@ def tls_resume_reading(self):
 
 def tls_set_protocol(self, protocol):
     """From now on calls protocol."""
-    _tls_of(self)._set_app_protocol(protocol)
+    cdef TLSProtocol t = _tls_of(self)
+    if KLOOP_FREE_THREADED and _tls_must_defer(t):
+        _tls_defer(t, tls_set_protocol, (self, protocol))
+        return
+    t._set_app_protocol(protocol)
 
 
 def tls_get_protocol(self):
     """The protocol in use; None once the connection is lost."""
-    return _tls_of(self)._app_protocol
+    cdef TLSProtocol t = _tls_of(self)
+    with cython.critical_section(t):
+        return t._app_protocol
 
 
 def tls_get_write_buffer_size(self):
     """Bytes that were written and not yet encrypted, for the transport below has much to send."""
     cdef TLSProtocol t = _tls_of(self)
-    if t.offloaded and t.stream is not None:
-        return _buffer_size(t.stream)
+    cdef StreamCore stream
+    cdef size_t deferred = kloop_peek_size(&t.deferred.size)
+    with cython.critical_section(t):
+        stream = t.stream
+    if t.offloaded and stream is not None:
+        return _buffer_size(stream) + deferred
     if t.flush_queued and not _tls_must_defer(t):
         _flush(t)
-    return t._write_buffer_size
+    return t._write_buffer_size + deferred
 
 
 def tls_get_write_buffer_limits(self):
@@ -171,6 +176,9 @@ def tls_get_write_buffer_limits(self):
 def tls_set_write_buffer_limits(self, high=None, low=None):
     """Sets high and low water, in bytes; raises ValueError unless high >= low >= 0."""
     cdef TLSProtocol t = _tls_of(self)
+    if KLOOP_FREE_THREADED and _tls_must_defer(t):
+        _tls_defer(t, tls_set_write_buffer_limits, (self, high, low))
+        return
     _set_tls_limits(high, low, SSL_WRITE_HIGH, &t.write_high, &t.write_low)
     if t.offloaded and t.stream is not None:
         _set_limits(t.stream, t.write_high, t.write_low)
@@ -196,6 +204,9 @@ def tls_set_read_buffer_limits(self, high=None, low=None):
     Raises ValueError unless high >= low >= 0.
     """
     cdef TLSProtocol t = _tls_of(self)
+    if KLOOP_FREE_THREADED and _tls_must_defer(t):
+        _tls_defer(t, tls_set_read_buffer_limits, (self, high, low))
+        return
     _set_tls_limits(high, low, SSL_READ_HIGH, &t.read_high, &t.read_low)
     _control_reading_below(t)
 
@@ -205,9 +216,9 @@ def tls_get_extra_info(self, name, default=None):
     cdef TLSProtocol t = _tls_of(self)
     if name in t._extra:
         return t._extra[name]
-    if t._transport is not None:
-        return t._transport.get_extra_info(name, default)
-    return default
+    with cython.critical_section(t):
+        transport = t._transport
+    return default if transport is None else transport.get_extra_info(name, default)
 
 
 def tls_sealed_by_kernel(self):

@@ -76,26 +76,52 @@ def init(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=No
 
 # asyncio's transports are for the loop's thread alone too, but bear with others: a collector that
 # runs in another thread closes a StreamWriter, and programs write from threads. While the
-# loop's thread is in the core, which has no lock, such a call is the loop's to make; so are those
-# behind it, to keep their order.
+# loop's thread is in the core, which has no lock (without the GIL: while the loop runs), such a call is the
+# loop's to make; so are those behind it, to keep their order.
 
-cdef inline bint _must_defer(StreamCore core) noexcept:
-    return (core.loop.in_core or core.deferred) and not core.core_closed
+cdef inline bint _is_deferred(LoopCore loop, Deferred *deferred, bint core_closed) noexcept:
+    """Whether a call is to be made later, by the loop's thread."""
+    if core_closed:
+        return False
+    return _is_elsewhere(loop) or kloop_load_size(&deferred.calls) != 0 and not deferred.running
 
 
-cdef int _defer(StreamCore core, object method, tuple args) except -1:
-    core.loop._defer(_run_deferred, (core, method, args))
-    core.deferred += 1
+cdef int _defer_call(LoopCore loop, Deferred *deferred, object runner, tuple args, size_t size) except -1:
+    kloop_add_size(&deferred.calls, 1)      # first: it may run before we are back
+    kloop_add_size(&deferred.size, size)
+    try:
+        loop._defer(runner, args)
+    except BaseException:
+        kloop_take_size(&deferred.size, size)
+        kloop_take_size(&deferred.calls, 1)
+        raise
     return 0
 
 
-def _run_deferred(StreamCore core, method, args):
-    cdef size_t left = core.deferred - 1 if core.deferred else 0
-    core.deferred = 0
+cdef int _run_deferred_call(Deferred *deferred, object method, tuple args, size_t size) except -1:
+    cdef bint before = deferred.running
+    deferred.running = True
     try:
         method(*args)
     finally:
-        core.deferred = left
+        deferred.running = before
+        kloop_take_size(&deferred.size, size)
+        kloop_take_size(&deferred.calls, 1)
+    return 0
+
+
+cdef inline bint _must_defer(StreamCore core) noexcept:
+    if KLOOP_FREE_THREADED and _is_elsewhere(core.loop):
+        return True         # without a look at what is the loop's thread's
+    return _is_deferred(core.loop, &core.deferred, core.core_closed)
+
+
+cdef int _defer(StreamCore core, object method, tuple args, size_t size=0) except -1:
+    return _defer_call(core.loop, &core.deferred, _run_deferred, (core, method, args, size), size)
+
+
+def _run_deferred(StreamCore core, method, tuple args, size_t size):
+    _run_deferred_call(&core.deferred, method, args, size)
 
 
 def write(self, data):
@@ -105,7 +131,8 @@ def write(self, data):
     """
     cdef StreamCore core = _core_of(self)
     if _must_defer(core):
-        _defer(core, write, (self, _as_bytes(data)))
+        data = _as_bytes(data)
+        _defer(core, write, (self, data), PyBytes_GET_SIZE(data))
         return
     _write(core, data)
 
@@ -114,7 +141,8 @@ def writelines(self, list_of_data):
     """Sends several pieces of data in order."""
     cdef StreamCore core = _core_of(self)
     if _must_defer(core):
-        _defer(core, writelines, (self, [_as_bytes(data) for data in list_of_data]))
+        data = b''.join([_as_bytes(part) for part in list_of_data])
+        _defer(core, write, (self, data), PyBytes_GET_SIZE(data))
         return
     _writelines(core, list_of_data)
 
@@ -155,23 +183,31 @@ def abort(self):
 
 def force_close(self, exc):
     """Closes at once; connection_lost(exc) follows."""
-    _core_of(self)._force_close(exc)
+    cdef StreamCore core = _core_of(self)
+    if KLOOP_FREE_THREADED and _must_defer(core):
+        _defer(core, force_close, (self, exc))
+        return
+    core._force_close(exc)
 
 
 def fatal_error(self, exc, message='Fatal error on transport'):
     """Reports exc, then closes at once."""
-    _core_of(self)._fatal_error(exc, message)
+    cdef StreamCore core = _core_of(self)
+    if KLOOP_FREE_THREADED and _must_defer(core):
+        _defer(core, fatal_error, (self, exc, message))
+        return
+    core._fatal_error(exc, message)
 
 
 def is_closing(self):
     """Whether the transport is closed or about to be."""
-    return bool(_core_of(self).closing)
+    return kloop_glance_flag(&_core_of(self).closing) != 0
 
 
 def is_reading(self):
     """Whether data is delivered to the protocol."""
     cdef StreamCore core = _core_of(self)
-    return not core.closing and not core.paused
+    return not kloop_glance_flag(&core.closing) and not kloop_glance_flag(&core.paused)
 
 
 def pause_reading(self):
@@ -194,12 +230,16 @@ def resume_reading(self):
 
 def set_protocol(self, protocol):
     """From now on calls protocol."""
-    _core_of(self)._set_protocol(protocol)
+    cdef StreamCore core = _core_of(self)
+    if KLOOP_FREE_THREADED and _must_defer(core):
+        _defer(core, set_protocol, (self, protocol))
+        return
+    core._set_protocol(protocol)
 
 
 def get_protocol(self):
     """The protocol in use."""
-    return _core_of(self).protocol
+    return _protocol_of(_core_of(self))
 
 
 def get_write_buffer_size(self):
@@ -210,12 +250,15 @@ def get_write_buffer_size(self):
 def get_write_buffer_limits(self):
     """(low, high) water, in bytes."""
     cdef StreamCore core = _core_of(self)
-    return (core.low, core.high)
+    return (kloop_glance(&core.low), kloop_glance(&core.high))
 
 
 def set_write_buffer_limits(self, high=None, low=None):
     """Sets high and low water, in bytes; raises ValueError unless high >= low >= 0."""
     cdef StreamCore core = _core_of(self)
+    if KLOOP_FREE_THREADED and _must_defer(core):
+        _defer(core, set_write_buffer_limits, (self, *_water_marks(high, low)))
+        return
     _set_limits(core, high, low)
     _maybe_pause_protocol(core)
 
@@ -250,12 +293,14 @@ def describe(self):
     """repr(): class, fd, and what is under way."""
     cdef StreamCore core = _core_of(self)
     info = [type(self).__name__]
+    if KLOOP_FREE_THREADED and _is_elsewhere(core.loop):
+        return f'<{info[0]} of a loop that runs in another thread>'
     if core.fd < 0:
         info.append('closed')
     elif core.closing:
         info.append('closing')
     info.append(f'fd={core.fd}')
-    if core.fd >= 0 and not core.loop._closed:
+    if core.fd >= 0 and not core.loop.closed:
         reading = core.started and not core.paused and not core.closing
         info.append('read=polling' if reading else 'read=idle')
         state = 'polling' if core.backlogged else 'idle'
@@ -282,15 +327,43 @@ def finalize(self):
             core.server._detach()
 
 
+@cython.critical_section
+cdef object _protocol_of(StreamCore core):
+    return core.protocol
+
+
 cdef object _socket_of(StreamCore core):
-    """The socket object; for an accepted connection made only when somebody asks."""
-    if core.sock is None:
-        if core.fd < 0:
-            core.sock = socket.socket()
-            core.sock.close()
-        else:
-            core.sock = socket.socket(fileno=core.fd)
-    return core.sock
+    """The socket object; for an accepted connection made only when somebody asks, in whichever thread."""
+    cdef int fd
+    with cython.critical_section(core):
+        fd = core.fd
+        sock = core.sock
+    if sock is not None:
+        return sock
+    if fd < 0:
+        made = socket.socket()
+        made.close()
+    else:
+        made = socket.socket(fileno=fd)
+    with cython.critical_section(core):
+        if core.sock is None and core.fd == fd:
+            core.sock = made
+            return made
+    made.detach()       # of a descriptor that another one owns, or that was closed meanwhile
+    return _socket_of(core)
+
+
+cdef object _shown_socket_of(StreamCore core):
+    """The TransportSocket, always the same."""
+    with cython.critical_section(core):
+        shown = core.shown_sock
+    if shown is None:
+        made = trsock.TransportSocket(_socket_of(core))
+        with cython.critical_section(core):
+            if core.shown_sock is None:
+                core.shown_sock = made
+            shown = core.shown_sock
+    return shown
 
 
 cdef object _name_of(object address):

@@ -73,13 +73,16 @@ cdef class Operation:
 
     def cancel(self):
         """Ends it; the callback is not called again."""
+        if KLOOP_FREE_THREADED and _is_elsewhere(self.loop):
+            self.loop._defer(self.cancel, ())
+            return
         self.callback = None
         if self.deferred:
             self.deferred = False
             self.over = True
         if self.over or self.loop.k is NULL or self.loop.generation != _fork_generation:
             return
-        if self.loop.in_core:
+        if _is_elsewhere(self.loop):
             self.loop._defer(self.cancel, ())
             return
         kloop_lib.cancel(self.loop.k, self.id)
