@@ -26,7 +26,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols {protocol};
-    root {folder}; send_timeout {limit}s;
+    root {folder}; send_timeout {limit:.0f}s;
     location /loop {{
       proxy_pass https://loop; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off;
       proxy_ssl_protocols {protocol}; proxy_ssl_name localhost; proxy_ssl_server_name on;
