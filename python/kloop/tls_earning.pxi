@@ -90,6 +90,7 @@ cdef int _start_earning(TLSProtocol t, Handover h) except -1:
     if t.tls13:
         received, sent = _without_data(received), _without_data(sent)
     h.received, h.sent = [received], [sent, last]
+    h._drop_lines()
     h.settled = True
     t.earning = h
     t._extra['kloop_tls'] = _WAITING

@@ -125,6 +125,25 @@ cdef class Handover:
             self.log = NULL
             self.log_size = 0
 
+    cdef int _drop_lines(self) except -1:
+        """Keeps the secrets that the records behind the handshake have, for however long."""
+        cdef Py_ssize_t begin = 0, end, kept = 0, old = self.log_size
+        cdef char *log = self.log
+        while begin < old:
+            end = begin
+            while end < old and log[end] != b'\n':
+                end += 1
+            end += 1
+            if _is_traffic_line(log + begin, end - begin):
+                memmove(log + kept, log + begin, end - begin)
+                kept += end - begin
+            begin = end
+        if old:
+            explicit_bzero(log + kept, old - kept)
+            self.log = <char *>PyMem_RawRealloc(log, max(kept, 1)) or log
+            self.log_size = kept
+        return 0
+
     cdef int _refuse(self, object reason) except -1:
         self.refused = reason
         self.sent.clear()
@@ -181,6 +200,18 @@ cdef class Handover:
         self.log = lines
         self.log_size = size
         return 0
+
+
+# What a hand-over needs of a key log: RFC 9850. Other lines are secrets of the handshake itself, and of exporters.
+cdef tuple _TRAFFIC_LABELS = (b'CLIENT_RANDOM ', b'CLIENT_TRAFFIC_SECRET_0 ', b'SERVER_TRAFFIC_SECRET_0 ')
+
+
+cdef bint _is_traffic_line(const char *line, Py_ssize_t size):
+    cdef bytes label
+    for label in _TRAFFIC_LABELS:
+        if size > PyBytes_GET_SIZE(label) and memcmp(line, PyBytes_AS_STRING(label), PyBytes_GET_SIZE(label)) == 0:
+            return True
+    return False
 
 
 cdef Py_ssize_t _whole_lines(char *text, Py_ssize_t size, bint skip) noexcept:
