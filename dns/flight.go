@@ -7,6 +7,7 @@ import (
 
 // flights has a question that several ask at the same time asked once.
 type flights struct {
+	life   context.Context // the resolver's
 	mu     sync.Mutex
 	flying map[key]*flight
 }
@@ -29,7 +30,7 @@ func (s *flights) do(ctx context.Context, k key, ask func(ctx context.Context) (
 		work = &flight{done: make(chan struct{})}
 		s.flying[k] = work
 		var inner context.Context
-		inner, work.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		inner, work.cancel = context.WithCancel(s.life)
 		go s.run(inner, k, work, ask)
 	}
 	work.waiting++
@@ -44,7 +45,7 @@ func (s *flights) do(ctx context.Context, k key, ask func(ctx context.Context) (
 }
 
 func (s *flights) run(ctx context.Context, k key, work *flight, ask func(ctx context.Context) (*cached, error)) {
-	work.entry, work.err = ask(ctx)
+	work.entry, work.err = contained(func() (*cached, error) { return ask(ctx) })
 	s.mu.Lock()
 	s.forget(k, work)
 	s.mu.Unlock()

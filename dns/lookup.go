@@ -197,12 +197,15 @@ func (r *Resolver) domainAddresses(ctx context.Context, name string, want famili
 	var both sync.WaitGroup
 	for i, rrtype := range types {
 		ask := func() {
-			entries[i], _, errs[i] = r.find(ctx, full, rrtype)
+			entries[i], errs[i] = contained(func() (*cached, error) {
+				entry, _, err := r.find(ctx, full, rrtype)
+				return entry, err
+			})
 			if errs[i] == nil {
 				errs[i] = entries[i].found.kind
 			}
 		}
-		if oneByOne || i == len(types)-1 || r.knows(full, rrtype) {
+		if oneByOne || i == len(types)-1 || isAtOnce(ctx) || r.knows(full, rrtype) {
 			ask()
 		} else {
 			both.Go(ask)

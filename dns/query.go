@@ -36,7 +36,10 @@ func (r *Resolver) query(ctx context.Context, name string, rrtype uint16) (*wire
 		var patience <-chan time.Time
 		if asked < tries {
 			s := servers[asked%len(servers)]
-			go func() { replies <- r.try(ctx, conf, s, a) }()
+			go func() {
+				m, err := contained(func() (*wire.Msg, error) { return r.try(ctx, conf, s, a) })
+				replies <- reply{m, err}
+			}()
 			patience = time.After(s.patience(asked/len(servers), conf.Timeout))
 			asked++
 		}
@@ -70,28 +73,28 @@ func awaitReply(ctx context.Context, replies <-chan reply, patience <-chan time.
 }
 
 // try asks one server, within Timeout, and notes how it did.
-func (r *Resolver) try(ctx context.Context, conf *ResolvConf, s *server, a ask) reply {
+func (r *Resolver) try(ctx context.Context, conf *ResolvConf, s *server, a ask) (*wire.Msg, error) {
 	own, cancel := context.WithTimeout(ctx, conf.Timeout)
 	defer cancel()
 	m, err := r.exchange(own, conf, s, a)
 	switch {
 	case ctx.Err() != nil:
-		return reply{err: ctx.Err()} // nobody waits: the server is not to blame
+		return nil, ctx.Err() // nobody waits: the server is not to blame
 	case errors.Is(err, context.DeadlineExceeded):
 		r.counters.timeouts.Add(1)
 		s.failed(time.Now())
-		return reply{err: fmt.Errorf("%w: %s", ErrTimeout, s.addr)}
+		return nil, fmt.Errorf("%w: %s", ErrTimeout, s.addr)
 	case err != nil:
 		s.failed(time.Now())
-		return reply{err: fmt.Errorf("%s: %w", s.addr, err)}
+		return nil, fmt.Errorf("%s: %w", s.addr, err)
 	case m.Rcode == wire.RcodeSuccess && !lame(m), m.Rcode == wire.RcodeNameError:
-		return reply{m: m}
+		return m, nil
 	}
 	r.counters.failures.Add(1)
 	if m.Rcode != wire.RcodeServerFailure {
 		s.failed(time.Now()) // it will not answer others either; SERVFAIL is about the name
 	}
-	return reply{err: fmt.Errorf("%s: %w: %s", s.addr, ErrServer, rcodeText(m))}
+	return nil, fmt.Errorf("%s: %w: %s", s.addr, ErrServer, rcodeText(m))
 }
 
 // lame says that a server does not answer the question but points elsewhere, as libc sees

@@ -46,6 +46,7 @@ type Resolver struct {
 	seen      version    // of config.File
 	checked   atomic.Int64
 	closed    atomic.Bool
+	end       context.CancelFunc // of what is under way
 }
 
 // setup is what one state of resolv.conf makes.
@@ -59,10 +60,12 @@ func New(c Config) (*Resolver, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	life, end := context.WithCancel(context.Background())
 	r := &Resolver{
 		config:    c,
+		end:       end,
 		cache:     newCache(c.CacheEntries),
-		flights:   flights{flying: map[key]*flight{}},
+		flights:   flights{life: life, flying: map[key]*flight{}},
 		turnstile: newTurnstile(c.Concurrency, c.Queue),
 		hosts:     watched[*hostsFile]{path: c.Hosts, parse: parseHosts},
 		services:  watched[*servicesFile]{path: c.Services, parse: parseServices},
@@ -147,6 +150,7 @@ func (r *Resolver) reloadIfChanged() {
 // Close ends the resolver's connections. Lookups under way fail; later ones do too.
 func (r *Resolver) Close() {
 	r.closed.Store(true)
+	r.end()
 	for _, s := range r.setup.Load().servers {
 		s.stream.close()
 	}
@@ -222,6 +226,10 @@ func (r *Resolver) find(ctx context.Context, name string, rrtype uint16) (entry 
 		r.counters.hits.Add(1)
 		return old, false, nil
 	}
+	if once, is := ctx.(*AtOnce); is && (old == nil || time.Now().UnixNano() >= old.retry.Load()) {
+		r.counters.lookups.Add(^uint64(0)) // it is put once more, to those who wait
+		return nil, false, once.miss()
+	}
 	if old == nil {
 		entry, err = r.fly(ctx, name, rrtype)
 		return entry, false, err
@@ -291,6 +299,9 @@ func (r *Resolver) fly(ctx context.Context, name string, rrtype uint16) (*cached
 	})
 	if joined {
 		r.counters.joined.Add(1)
+	}
+	if err != nil && r.closed.Load() {
+		err = ErrClosed
 	}
 	return entry, err
 }

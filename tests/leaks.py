@@ -11,7 +11,7 @@ import threading
 import time
 
 # Gauges of loop.stats() that are an idle loop's when a test's connections, servers and writes are over.
-GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out", "operations")
+GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out", "operations", "lookups")
 
 KEY_LOG = "/memfd:kloop-keylog (deleted)"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
 def is_numeric(host: Any, port: Any) -> bool:
@@ -15,7 +15,7 @@ def is_numeric(host: Any, port: Any) -> bool:
 
 def wants_numbers(flags: int) -> bool:
     """Whether these flags of getnameinfo() ask for no name."""
-    return flags & _NUMERIC == _NUMERIC
+    return flags & NUMERIC == NUMERIC
 
 
 def _is_port(port: Any) -> bool:

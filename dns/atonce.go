@@ -1,0 +1,41 @@
+package dns
+
+import "context"
+
+// AtOnce is a context under which a lookup answers what it can without waiting for a server: from
+// the cache, the hosts file, or the text of an address itself. Where that is not enough the
+// lookup fails, and Missed says so: what it then answers means nothing.
+type AtOnce struct {
+	context.Context
+	missed bool
+}
+
+// NewAtOnce makes one, for one lookup of one goroutine.
+func NewAtOnce() *AtOnce { return &AtOnce{Context: context.Background()} }
+
+// Missed says that the lookup would have had to wait.
+func (c *AtOnce) Missed() bool { return c.missed }
+
+// Err implements context.Context.
+func (c *AtOnce) Err() error {
+	if c.missed {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (c *AtOnce) miss() error {
+	c.missed = true
+	return context.Canceled
+}
+
+func isAtOnce(ctx context.Context) bool {
+	_, is := ctx.(*AtOnce)
+	return is
+}
+
+// Quick says that a lookup has no large file to read before it can begin. One that must not
+// hold up its caller is better made elsewhere if not.
+func (r *Resolver) Quick() bool {
+	return r.hosts.quick() && r.services.quick() && r.nsswitch.quick() && r.gaiConf.quick() && r.hostConf.quick()
+}
