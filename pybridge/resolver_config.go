@@ -23,12 +23,15 @@ type setting func(c *configured, value string) error
 // configured is a configuration in the making.
 type configured struct {
 	dns.Config
-	adjust []func(*dns.ResolvConf)
+	localDomain, resOptions string
+	adjust                  []func(*dns.ResolvConf)
 }
 
 var settings = map[string]setting{
 	"file":        func(c *configured, v string) error { c.File = v; return nil },
-	"environment": func(c *configured, v string) error { return setBool(&c.Environment, v) },
+	// The variables come from the host: Go's are those of the moment in which its runtime began.
+	"LOCALDOMAIN": func(c *configured, v string) error { c.localDomain = v; return nil },
+	"RES_OPTIONS": func(c *configured, v string) error { c.resOptions = v; return nil },
 	"hosts":       func(c *configured, v string) error { c.Hosts = v; return nil },
 	"services":    func(c *configured, v string) error { c.Services = v; return nil },
 	"nsswitch":    func(c *configured, v string) error { c.NSSwitch = v; return nil },
@@ -73,6 +76,7 @@ func parseConfig(text string) (dns.Config, error) {
 		}
 	}
 	c.Adjust = func(conf *dns.ResolvConf) {
+		conf.ApplyEnvironment(c.localDomain, c.resOptions)
 		for _, adjust := range c.adjust {
 			adjust(conf)
 		}

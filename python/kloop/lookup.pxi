@@ -112,6 +112,9 @@ cdef class LookupCall(SocketCall):
             kloop_lib.lookup_cancel(self.loop.k, self.query.id)
         return 0
 
+    def __del__(self):
+        """Without a warning if it was never awaited: only the package's own coroutines have one."""
+
     def __repr__(self):
         stage = ('created', 'pending', 'finished', 'closed')[self.stage]
         return f'<lookup {stage} of {self.host!r}>'

@@ -142,7 +142,7 @@ class Resolver(_core.ResolverCore):
     ``rotate``, ``use_tcp`` (use-vc), ``edns0``, ``trust_ad``, ``single_request``, ``no_aaaa``, ``no_tld_query``,
     ``no_reload``: as the options of resolv.conf(5).
 
-    ``file``: a resolv.conf; None: none is read. ``environment``: whether the two variables count.
+    ``file``: a resolv.conf; None: none is read. ``environment``: whether the two variables count, as they are now.
     ``hosts``, ``services``, ``nsswitch``, ``gai_conf``, ``host_conf``: paths of the other files; None: an empty
     one. By default the system's; with ``servers`` of your own nsswitch.conf is not read, as libc knows nothing of them.
 
@@ -172,7 +172,9 @@ class Resolver(_core.ResolverCore):
             nsswitch = None
         lines = _Lines()
         lines.path('file', file)
-        lines.flag('environment', environment)
+        if environment:
+            for variable in ('LOCALDOMAIN', 'RES_OPTIONS'):
+                lines.add(variable, ' '.join(os.environ.get(variable, '').split()))
         for name, path in (('hosts', hosts), ('services', services), ('nsswitch', nsswitch), ('gai_conf', gai_conf),
                            ('host_conf', host_conf)):
             lines.path(name, _FILES[name] if path is SYSTEM else path)
