@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"slices"
+
 	wire "github.com/miekg/dns"
 )
 
@@ -24,6 +26,9 @@ type found struct {
 	// authenticated: the server says that DNSSEC has proved all of it, and is trusted to.
 	authenticated bool
 }
+
+// chain are the names from the one that was asked for to the canonical one.
+func (f *found) chain() []string { return append(slices.Clip(f.aliases), f.name) }
 
 // follow reads a response: it takes from the answer section the records of the type that
 // belong to the name, or to what its CNAME records lead to. Whatever else is there does not

@@ -225,7 +225,7 @@ func numericHost(host string, hints Hints) (*hostInfo, error) {
 // namedHost looks up a name: IPv6 addresses, IPv4 ones, or these as IPv6 ones where AI_V4MAPPED
 // asks for that.
 func (r *Resolver) namedHost(ctx context.Context, host string, hints Hints) (*hostInfo, error) {
-	want := families{v4: hints.Family != unix.AF_INET6, v6: hints.Family != unix.AF_INET}
+	want := families{v4: hints.Family != unix.AF_INET6, v6: hints.Family != unix.AF_INET, canonical: hints.Flags&AI_CANONNAME != 0}
 	mapping := hints.Family == unix.AF_INET6 && hints.Flags&AI_V4MAPPED != 0
 	found, err := r.addresses(ctx, host, want)
 	if !mapping && err != nil {
@@ -242,8 +242,12 @@ func (r *Resolver) namedHost(ctx context.Context, host string, hints Hints) (*ho
 		}
 		return &hostInfo{canonical: found.canonical, ips: found.ips}, nil
 	}
-	also, alsoErr := r.addresses(ctx, host, families{v4: true})
-	if err != nil && alsoErr != nil {
+	also, alsoErr := r.addresses(ctx, host, families{v4: true, canonical: want.canonical})
+	switch {
+	case err == nil || alsoErr == nil:
+	case errors.Is(err, ErrNotFound):
+		return nil, err
+	default:
 		return nil, alsoErr
 	}
 	result := &hostInfo{}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .loop import Loop
 
 VARIABLE = 'KLOOP_DNS'
+_UINT32 = 0xffffffff
 
 
 def are_off() -> bool:
@@ -103,7 +104,7 @@ async def getnameinfo(loop: Loop, resolver: _core.ResolverCore | None, sockaddr:
         if resolver is not None:
             # Complains of what is no address, and asks nobody.
             address, service = socket.getnameinfo(sockaddr, NUMERIC)
-            scope = sockaddr[3] if len(sockaddr) > 3 else 0
+            scope = sockaddr[3] & _UINT32 if len(sockaddr) > 3 else 0     # as the socket module reads it
             call = _core.lookup_nameinfo(loop, resolver, address.partition('%')[0], int(service), scope, flags, _explain)
             found: tuple[str, str] | None = await call
             if found is not None:
