@@ -14,18 +14,17 @@ import _socket
 import os
 import socket
 import sys
-import types
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .addresses import NUMERIC, is_numeric, wants_numbers
 
 if TYPE_CHECKING:
     from .loop import Loop
 
 VARIABLE = 'KLOOP_DNS'
 _UINT32 = 0xffffffff
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
 def are_off() -> bool:
@@ -39,11 +38,9 @@ def are_off() -> bool:
 def _is_stock(name: str) -> bool:
     """Whether the socket module's function of this name is the standard library's own."""
     function = getattr(socket, name)
-    if isinstance(function, types.FunctionType):
-        if function.__globals__ is not vars(socket):
-            return False
+    if getattr(function, '__globals__', None) is vars(socket):
         function = getattr(_socket, name)
-    return isinstance(function, types.BuiltinFunctionType)
+    return type(function) is type(_socket.dup)
 
 
 # Looked at once: what is in their place later is another object.
@@ -74,7 +71,7 @@ async def getaddrinfo(loop: Loop, resolver: _core.ResolverCore | None, host: Any
                 found = await (_timed(loop, call, host, port, family, type, proto, flags) if loop._debug else call)
                 if found is not None:
                     return found
-        elif is_numeric(host, port):
+        elif _is_numeric(host, port):
             function = loop._getaddrinfo_debug if loop._debug else socket.getaddrinfo
             return function(host, port, family, type, proto, flags)
     return await base_events.BaseEventLoop.getaddrinfo(loop, host, port, family=family, type=type, proto=proto, flags=flags)
@@ -99,11 +96,11 @@ async def _timed(loop: Loop, call: Any, host: Any, port: Any, family: int, type:
 async def getnameinfo(loop: Loop, resolver: _core.ResolverCore | None, sockaddr: Any, flags: int) -> tuple[str, str]:
     """What socket.getnameinfo() answers."""
     if _getnameinfo_is_stock() and isinstance(flags, int) and -1 << 31 <= flags < 1 << 31:
-        if wants_numbers(flags):
+        if flags & _NUMERIC == _NUMERIC:
             return socket.getnameinfo(sockaddr, flags)
         if resolver is not None:
             # Complains of what is no address, and asks nobody.
-            address, service = socket.getnameinfo(sockaddr, NUMERIC)
+            address, service = socket.getnameinfo(sockaddr, _NUMERIC)
             scope = sockaddr[3] & _UINT32 if len(sockaddr) > 3 else 0     # as the socket module reads it
             call = _core.lookup_nameinfo(loop, resolver, address.partition('%')[0], int(service), scope, flags, _explain)
             found: tuple[str, str] | None = await call
@@ -115,3 +112,23 @@ async def getnameinfo(loop: Loop, resolver: _core.ResolverCore | None, sockaddr:
 def _explain(status: int, text: str) -> Exception:
     from .resolver import explain
     return explain(status, text)
+
+
+def _is_numeric(host: Any, port: Any) -> bool:
+    """Whether getaddrinfo() takes these as they are: no name of a host, nor of a service."""
+    return _is_port(port) and (host is None or _is_address(host))
+
+
+def _is_port(port: Any) -> bool:
+    return port is None or isinstance(port, int) or isinstance(port, (str, bytes)) and port.isascii() and port.isdigit()
+
+
+def _is_address(host: Any) -> bool:
+    """Whether it is an address in the usual form; an IPv6 address may have a zone (RFC 4007)."""
+    try:
+        text = host.decode('ascii') if isinstance(host, bytes) else host
+        address, _, zone = text.partition('%')
+        socket.inet_pton(socket.AF_INET6 if zone or ':' in address else socket.AF_INET, address)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False        # a name, or what getaddrinfo() shall complain of
+    return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 try:
@@ -23,8 +22,13 @@ OFFLOADS = ('auto', 'kernel', 'go', 'off')
 THRESHOLD = 512 * 1024
 
 
-@dataclass(frozen=True)
-class TLSOptions:
+class _Fields(NamedTuple):
+    offload: str
+    workers: int
+    threshold: int
+
+
+class TLSOptions(_Fields):
     """How a loop protects its TLS connections once their handshake is over.
 
     ``offload``: 'kernel' for the kernel's TLS, 'go' for kloop's own record layer, which works without the
@@ -34,21 +38,20 @@ class TLSOptions:
     ``threshold``: from how many bytes on a write is large.
     """
 
-    offload: str = ''
-    workers: int = 0
-    threshold: int = THRESHOLD
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        offload, source = self.offload, 'offload'
+    # No dataclass: importing these takes longer than everything else here.
+    def __new__(cls, offload: str = '', workers: int = 0, threshold: int = THRESHOLD) -> TLSOptions:
+        source = 'offload'
         if not offload:
             offload, source = os.environ.get('KLOOP_TLS') or 'auto', 'KLOOP_TLS'
         if offload not in OFFLOADS:
             raise ValueError(f'{source}={offload!r}: use one of {", ".join(OFFLOADS)}')
-        if not 0 <= self.workers <= 1024:
-            raise ValueError(f'workers={self.workers!r}: give a number from 0 to 1024')
-        if self.threshold < 1:
-            raise ValueError(f'threshold={self.threshold!r}: give a number of bytes, at least 1')
-        object.__setattr__(self, 'offload', offload)
+        if not 0 <= workers <= 1024:
+            raise ValueError(f'workers={workers!r}: give a number from 0 to 1024')
+        if threshold < 1:
+            raise ValueError(f'threshold={threshold!r}: give a number of bytes, at least 1')
+        return super().__new__(cls, offload, workers, threshold)
 
     def count_workers(self) -> int:
         """``workers``, or what 0 stands for."""
