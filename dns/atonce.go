@@ -7,7 +7,10 @@ import "context"
 // lookup fails, and Missed says so: what it then answers means nothing.
 type AtOnce struct {
 	context.Context
+	known  map[key]outcome // besides what the cache knows
 	missed bool
+	keys   []key // what was missed
+	blocks bool  // it takes more than asking for these
 }
 
 // NewAtOnce makes one, for one lookup of one goroutine.
@@ -21,11 +24,13 @@ func (c *AtOnce) Err() error {
 	if c.missed {
 		return context.Canceled
 	}
-	return nil
+	return c.Context.Err()
 }
 
-func (c *AtOnce) miss() error {
+func (c *AtOnce) miss(k key, blocks bool) error {
 	c.missed = true
+	c.keys = append(c.keys, k)
+	c.blocks = c.blocks || blocks
 	return context.Canceled
 }
 

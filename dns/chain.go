@@ -27,6 +27,9 @@ type found struct {
 	authenticated bool
 }
 
+// newFound is the beginning of a chain.
+func newFound(name string) *found { return &found{name: name, ttl: ttlMax, authenticated: true} }
+
 // chain are the names from the one that was asked for to the canonical one.
 func (f *found) chain() []string { return append(slices.Clip(f.aliases), f.name) }
 

@@ -215,6 +215,10 @@ func (r *Resolver) domainAddresses(ctx context.Context, name string, want famili
 				errs[i] = entries[i].found.kind
 			}
 		}
+		if oneByOne && ctx.Err() != nil {
+			errs[i] = ctx.Err()
+			continue
+		}
 		if oneByOne || i == len(types)-1 || isAtOnce(ctx) || r.knows(full, rrtype) {
 			ask()
 		} else {

@@ -16,28 +16,39 @@ type reply struct {
 }
 
 // query asks the servers in their order until one answers: the next one when a server has
-// failed, or when it takes longer than it usually does. Then its answer still counts.
-func (r *Resolver) query(ctx context.Context, name string, rrtype uint16) (*wire.Msg, error) {
-	setup := r.setup.Load()
+// failed, or when it takes longer than it usually does. Then its answer still counts. state: what has been begun, nil: nothing.
+func (r *Resolver) query(ctx context.Context, setup *setup, name string, rrtype uint16, state *begun) (*wire.Msg, error) {
 	conf := &setup.conf
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends those that were slower
-	first := 0
-	if conf.Rotate {
-		first = int(r.rotation.Add(1) % uint64(len(setup.servers)))
+	if state == nil {
+		state = &begun{}
 	}
-	servers := inOrder(setup.servers, first, time.Now())
+	servers, replies := state.servers, state.replies
+	if servers == nil {
+		servers = setup.inOrder(r, time.Now())
+	}
 	tries := len(servers) * conf.Attempts
-	replies := make(chan reply, tries)
+	if replies == nil {
+		replies = make(chan reply, tries)
+	}
 	a := ask{name: name, rrtype: rrtype, edns: conf.EDNS0, trustAD: conf.TrustAD, keep: r.config.KeepCase}
 	var failures []error
 	asked := 0
+	switch {
+	case state.failure != nil:
+		failures, asked = append(failures, state.failure), 1
+	case state.replies != nil:
+		asked = 1
+	}
 	for len(failures) < tries {
 		var patience <-chan time.Time
 		if asked < tries {
 			s := servers[asked%len(servers)]
+			overStream := state.stream
+			state.stream = nil
 			go func() {
-				m, err := contained(func() (*wire.Msg, error) { return r.try(ctx, conf, s, a) })
+				m, err := contained(func() (*wire.Msg, error) { return r.try(ctx, conf, s, a, overStream) })
 				replies <- reply{m, err}
 			}()
 			patience = time.After(s.patience(asked/len(servers), conf.Timeout))
@@ -72,11 +83,17 @@ func awaitReply(ctx context.Context, replies <-chan reply, patience <-chan time.
 	}
 }
 
-// try asks one server, within Timeout, and notes how it did.
-func (r *Resolver) try(ctx context.Context, conf *ResolvConf, s *server, a ask) (*wire.Msg, error) {
+// try asks one server, within Timeout, and notes how it did. overStream: what was asked over UDP, in vain; nil: nothing.
+func (r *Resolver) try(ctx context.Context, conf *ResolvConf, s *server, a ask, overStream *query) (*wire.Msg, error) {
 	own, cancel := context.WithTimeout(ctx, conf.Timeout)
 	defer cancel()
-	m, err := r.exchange(own, conf, s, a)
+	var m *wire.Msg
+	var err error
+	if overStream != nil {
+		m, err = r.overStream(own, s, overStream)
+	} else {
+		m, err = r.exchange(own, conf, s, a)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err() // nobody waits: the server is not to blame
@@ -87,6 +104,13 @@ func (r *Resolver) try(ctx context.Context, conf *ResolvConf, s *server, a ask) 
 	case err != nil:
 		s.failed(time.Now())
 		return nil, fmt.Errorf("%s: %w", s.addr, err)
+	}
+	return r.verdict(s, m)
+}
+
+// verdict answers the response if it is one to believe, and else notes what it says of the server.
+func (r *Resolver) verdict(s *server, m *wire.Msg) (*wire.Msg, error) {
+	switch {
 	case m.Rcode == wire.RcodeSuccess && !lame(m), m.Rcode == wire.RcodeNameError:
 		return m, nil
 	}

@@ -31,11 +31,11 @@ type lookups struct {
 	over     bool // the loop is closed: its memory may be gone
 }
 
-// lookup is one that waits for a server, in a goroutine of its own.
+// lookup is one that waits for a server.
 type lookup struct {
 	user   uint64
 	id     uint32
-	cancel context.CancelFunc
+	cancel func()
 }
 
 type answer struct {
@@ -64,26 +64,33 @@ func kloop_go_lookup(handle C.uint64_t, q *C.struct_kloop_lookup) (result C.int6
 		return -C.int64_t(syscall.ENOENT)
 	}
 	asked := questionOf(q)
-	if r.Quick() {
-		once := dns.NewAtOnce()
-		packed := asked.answer(once, r)
-		if !once.Missed() && len(packed) <= int(q.out_size) {
-			copy(hostBytes(q.out, q.out_size), packed)
-			return C.int64_t(len(packed))
-		}
+	work := dns.NewLookup(r, func(ctx context.Context) []byte { return asked.answer(ctx, r) })
+	packed, known := work.AtOnce()
+	if known && len(packed) <= int(q.out_size) {
+		copy(hostBytes(q.out, q.out_size), packed)
+		return C.int64_t(len(packed))
 	}
-	q.id = C.uint32_t(l.begin(r, asked, uint64(q.user)))
+	begun := l.begin(uint64(q.user), work.Cancel)
+	q.id = C.uint32_t(begun.id)
+	if err := startBackground(core.DriverName(l.driver.Name())); err != nil {
+		packed, known = failureOf(err), true
+	}
+	if known {
+		l.leave(begun, packed)
+	} else {
+		work.Start(func(packed []byte) { l.leave(begun, packed) })
+	}
 	return -C.int64_t(syscall.EINPROGRESS)
 }
 
 //export kloop_go_lookup_cancel
-func kloop_go_lookup_cancel(handle C.uint64_t, id C.uint32_t) (result C.int) {
+func kloop_go_lookup_cancel(handle C.uint64_t, id C.uint32_t) C.int {
 	l := loopOf(handle)
-	defer l.contain(&result)
 	l.lookups.mu.Lock()
-	defer l.lookups.mu.Unlock()
-	if found := l.lookups.underWay[uint32(id)]; found != nil {
-		found.cancel()
+	found := l.lookups.underWay[uint32(id)]
+	l.lookups.mu.Unlock()
+	if found != nil {
+		found.cancel() // a panic in it is an answer: see question.answer
 	}
 	return 0
 }
@@ -107,12 +114,12 @@ func questionOf(q *C.struct_kloop_lookup) *question {
 	return asked
 }
 
-// begin has a goroutine find the answer.
-func (l *loop) begin(r *dns.Resolver, asked *question, user uint64) uint32 {
-	ctx, cancel := context.WithCancel(context.Background())
+// begin notes a lookup of which an answer will be left.
+func (l *loop) begin(user uint64, cancel func()) *lookup {
 	work := &lookup{user: user, cancel: cancel}
 	s := &l.lookups
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.underWay == nil {
 		s.underWay = map[uint32]*lookup{}
 	}
@@ -120,19 +127,7 @@ func (l *loop) begin(r *dns.Resolver, asked *question, user uint64) uint32 {
 	}
 	work.id = s.last
 	s.underWay[work.id] = work
-	s.mu.Unlock()
-	driver := core.DriverName(l.driver.Name())
-	go func() {
-		var packed []byte
-		if err := startBackground(driver); err != nil {
-			packed = failureOf(err)
-		} else {
-			packed = asked.answer(ctx, r)
-		}
-		cancel()
-		l.leave(work, packed)
-	}()
-	return work.id
+	return work
 }
 
 // leave leaves an answer for the loop's thread, and wakes it.
@@ -175,12 +170,13 @@ func (l *loop) takeAnswers() {
 func (l *loop) endLookups() {
 	s := &l.lookups
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.over = true
-	for _, work := range s.underWay {
+	underWay := s.underWay
+	s.underWay, s.answers = nil, nil
+	s.mu.Unlock()
+	for _, work := range underWay {
 		work.cancel()
 	}
-	s.underWay, s.answers = nil, nil
 }
 
 // background is the process's loop, which does the resolvers' I/O.

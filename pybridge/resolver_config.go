@@ -28,7 +28,7 @@ type configured struct {
 }
 
 var settings = map[string]setting{
-	"file":        func(c *configured, v string) error { c.File = v; return nil },
+	"file": func(c *configured, v string) error { c.File = v; return nil },
 	// The variables come from the host: Go's are those of the moment in which its runtime began.
 	"LOCALDOMAIN": func(c *configured, v string) error { c.localDomain = v; return nil },
 	"RES_OPTIONS": func(c *configured, v string) error { c.resOptions = v; return nil },
