@@ -39,8 +39,16 @@ func isAtOnce(ctx context.Context) bool {
 	return is
 }
 
-// Quick says that a lookup has no large file to read before it can begin. One that must not
+// Quick says that a lookup has no large file to read before it can begin, as of checkEvery ago. One that must not
 // hold up its caller is better made elsewhere if not.
 func (r *Resolver) Quick() bool {
-	return r.hosts.quick() && r.services.quick() && r.nsswitch.quick() && r.gaiConf.quick() && r.hostConf.quick()
+	now := clock()
+	if now < r.quickUntil.Load() {
+		return true
+	}
+	if !r.hosts.quick() || !r.services.quick() || !r.nsswitch.quick() || !r.gaiConf.quick() || !r.hostConf.quick() {
+		return false
+	}
+	r.quickUntil.Store(now + int64(checkEvery))
+	return true
 }

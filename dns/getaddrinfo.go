@@ -175,12 +175,12 @@ func (r *Resolver) hostInfo(ctx context.Context, host string, hints Hints) (*hos
 	if !isASCII(host) {
 		return nil, fmt.Errorf("%w: a name that is not ASCII", ErrAskLibc)
 	}
+	if hints.Flags&AI_CANONIDN != 0 && hints.Flags&AI_CANONNAME != 0 {
+		return nil, fmt.Errorf("%w: AI_CANONIDN", ErrAskLibc)
+	}
 	found, err := r.namedHost(ctx, host, hints)
 	if err != nil {
 		return nil, gaiError(err)
-	}
-	if hints.Flags&AI_CANONIDN != 0 && strings.Contains(found.canonical, "xn--") {
-		return nil, fmt.Errorf("%w: AI_CANONIDN", ErrAskLibc)
 	}
 	return found, nil
 }
@@ -329,9 +329,9 @@ func (k *sockKind) endpoint(hints Hints, port uint16) endpoint {
 
 // endpoints answers the kinds of sockets that hints and service allow, with their ports.
 func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
-	var fitting []sockKind
-	for _, k := range sockKinds {
-		if k.fits(hints) {
+	fitting := make([]*sockKind, 0, len(sockKinds))
+	for i := range sockKinds {
+		if k := &sockKinds[i]; k.fits(hints) {
 			fitting = append(fitting, k)
 		}
 	}
@@ -355,7 +355,7 @@ func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
 	if explicit {
 		return []endpoint{fitting[0].endpoint(hints, port)}, nil
 	}
-	var all []endpoint
+	all := make([]endpoint, 0, len(fitting))
 	for _, k := range fitting {
 		if k.byDefault {
 			all = append(all, k.endpoint(hints, port))
@@ -383,7 +383,7 @@ func servicePortNumber(s string) (port uint16, isPort, isNumber bool) {
 }
 
 // namedEndpoints looks up a service: for the one kind that is asked for, or for all that have it.
-func (r *Resolver) namedEndpoints(name string, fitting []sockKind, explicit bool, hints Hints) ([]endpoint, error) {
+func (r *Resolver) namedEndpoints(name string, fitting []*sockKind, explicit bool, hints Hints) ([]endpoint, error) {
 	if foreign := r.nsswitch.get().foreignServices; foreign != "" {
 		return nil, fmt.Errorf("%w: services: %s", ErrAskLibc, foreign)
 	}

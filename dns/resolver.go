@@ -51,9 +51,11 @@ type Resolver struct {
 	seen      version    // of config.File
 	checked   atomic.Int64
 	closed    atomic.Bool
-	asked     atomic.Pointer[core.Loop] // the loop that has sockets of the resolver
-	life      context.Context           // ended by Close, and with it what is under way
-	end       context.CancelFunc
+
+	quickUntil atomic.Int64              // of clock
+	asked      atomic.Pointer[core.Loop] // the loop that has sockets of the resolver
+	life       context.Context           // ended by Close, and with it what is under way
+	end        context.CancelFunc
 }
 
 // setup is what one state of resolv.conf makes.
@@ -98,7 +100,7 @@ func (r *Resolver) Reload() error {
 
 // load reads resolv.conf. r.reloading is held.
 func (r *Resolver) load() error {
-	r.checked.Store(time.Now().UnixNano())
+	r.checked.Store(clock())
 	r.seen = versionOf(r.config.File) // before it is read: a change in between is seen later
 	conf, err := r.config.readResolvConf()
 	if err != nil {
@@ -158,9 +160,9 @@ func (r *Resolver) reloadIfChanged() {
 	if r.config.File == "" || r.setup.Load().conf.NoReload {
 		return
 	}
-	now := time.Now().UnixNano()
+	now := clock()
 	last := r.checked.Load()
-	if now-last < int64(checkEvery) || !r.checked.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(checkEvery) || !r.checked.CompareAndSwap(last, now) {
 		return
 	}
 	r.reloading.Lock()

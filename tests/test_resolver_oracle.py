@@ -49,5 +49,5 @@ def test_answers_are_those_of_the_socket_module(kloop, tmp_path, may_be_long):
     output, differences = namespaces.run_inside(tmp_path, ETC, INTERFACES, namespaces.TESTS / "oracle_inside.py")
     counts = json.loads(output)
     assert counts["getaddrinfo"][0] > 10_000 and counts["getnameinfo"][0] > 5_000
-    assert counts["asked libc"] < 100       # names that are not ASCII
+    assert counts["asked libc"] < 300       # names that are not ASCII, and AI_CANONIDN
     assert (counts["getaddrinfo"][1], counts["getnameinfo"][1]) == (0, 0), differences

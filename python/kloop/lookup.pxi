@@ -5,12 +5,16 @@ cdef extern from "<netdb.h>" nogil:
     const char *gai_strerror(int code)
 
 cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
+    int PySys_Audit(const char *event, const char *format, ...) except -1
+    int PyIter_Send(PyObject *iterator, PyObject *value, PyObject **result)
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     object PyUnicode_DecodeLocaleAndSize(const char *text, Py_ssize_t size, const char *errors)
 
 cdef enum:
     # Room for an answer that is known at once: 50 addresses. A longer one comes as an event.
     ANSWER_ROOM = 2048
+    PORT_ROOM = 8           # 65535 and its end
     LABEL_MAX = 63          # RFC 1035 section 2.3.4
 
 cdef enum:
@@ -31,12 +35,44 @@ ANSWER_BUSY = KLOOP_ANSWER_BUSY
 ANSWER_CLOSED = KLOOP_ANSWER_CLOSED
 
 
+# Set as long as no other resolver, or none, was asked for.
+UNSET = object()
+
+# Names that libc is asked for, by a coroutine of this: set by kloop.names.
+cdef object _by_libc = None
+cdef object _by_names = None
+cdef object _explain = None
+# What asyncio would call, if it is the standard library's own: see kloop.names.
+cdef object _base_events = asyncio.base_events
+cdef object _socket_module = socket
+cdef object _stock_getaddrinfo = None
+cdef object _stock_c_getaddrinfo = None
+import _socket as _c_socket_module
+
+
+def set_names(by_names, by_libc, explain, stock, stock_c):
+    """For kloop.names: coroutine functions, and the functions of the socket module in whose place nobody has put others."""
+    global _by_names, _by_libc, _explain, _stock_getaddrinfo, _stock_c_getaddrinfo
+    _by_names = by_names
+    _by_libc = by_libc
+    _explain = explain
+    _stock_getaddrinfo = stock
+    _stock_c_getaddrinfo = stock_c
+
+
+def getaddrinfo_is_stock():
+    """Whether asyncio would call the standard library's own getaddrinfo; tests replace the module that asyncio has, too."""
+    return (_base_events.socket is _socket_module and _socket_module.getaddrinfo is _stock_getaddrinfo
+            and _c_socket_module.getaddrinfo is _stock_c_getaddrinfo)
+
+
 @cython.final
 cdef class LookupCall(SocketCall):
     """A lookup, to be awaited: a coroutine that is its own future, as the calls of sockets are.
 
-    Its result is what ``make`` makes of the answer, and of getaddrinfo the list; None if libc must be asked. An answer
-    that says why there is nothing is made an exception by ``explain``.
+    Its result is what ``make`` makes of the answer, and of getaddrinfo the list; None if libc must be asked, unless it is a
+    loop's own getaddrinfo, which then goes on in ``inner``, a coroutine. An answer that says why there is nothing is made an
+    exception by ``explain``.
     """
 
     cdef kloop_lookup query
@@ -45,12 +81,46 @@ cdef class LookupCall(SocketCall):
     cdef object explain
     cdef bytes host             # None: NULL
     cdef bytes service
+    cdef char port_text[PORT_ROOM]      # in its place: a number
+    cdef object inner
+    cdef bint whole             # a loop's own getaddrinfo, of which these are the arguments
+    cdef object given_host, given_port, family, kind, protocol, flags
+
+    cdef int _begin(self) except -1:
+        """A loop's own getaddrinfo: answers 0 if inner goes on."""
+        cdef LoopCore loop = self.loop
+        cdef object resolver = loop._resolver
+        if loop._closed:
+            loop._check_closed()
+        if resolver is UNSET:
+            resolver = loop.resolver
+        if resolver is None or loop._debug or not getaddrinfo_is_stock() or not _fits(
+                self.given_host, self.given_port, self.family, self.kind, self.protocol, self.flags):
+            self.inner = _by_names(loop, resolver, self.given_host, self.given_port, self.family, self.kind, self.protocol, self.flags)
+            return 0
+        self.resolver = resolver
+        if not _plain_host(self.given_host, &self.query):
+            self.host = _host_bytes(self.given_host)
+        if not _plain_port(self.given_port, self.port_text):
+            self.service = _service_bytes(self.given_port)
+        elif self.given_port is not None:
+            self.query.service = <uint64_t>self.port_text
+            self.query.service_len = strlen(self.port_text)
+        self.query.family = self.family
+        self.query.socktype = self.kind
+        self.query.protocol = self.protocol
+        self.query.flags = self.flags
+        PySys_Audit("socket.getaddrinfo", "OOiii", <PyObject *>self.given_host, <PyObject *>self.given_port, self.query.family,
+                    self.query.socktype, self.query.protocol)
+        return 1
 
     cdef bint _start(self) except -1:
         cdef char room[ANSWER_ROOM]
         cdef kloop_lookup *q = &self.query
         cdef int64_t size
         self.stage = CALL_OVER
+        if self.whole and not self._begin():
+            return False
         self.loop._check_core()
         q.resolver = self.resolver._number_here()
         q.user = <uint64_t><PyObject *>self
@@ -65,12 +135,42 @@ cdef class LookupCall(SocketCall):
         size = kloop_lib.lookup(self.loop.k, q)
         if size >= 0:
             self._take(room, size)
+            if self.whole and self.value is None:
+                self.inner = _by_libc(self.loop, self.given_host, self.given_port, family=self.family, type=self.kind,
+                                      proto=self.protocol, flags=self.flags)
+                return False
             return True
         if size != -EINPROGRESS:
             raise self.explain(KLOOP_ANSWER_CLOSED, os.strerror(<int>-size))
         self.stage = CALL_WAITING
         self.loop.lookups.add(self)
         return False
+
+    def __await__(self):
+        # Of its own, so that the slots that `await` calls are too: a type without shares its base's.
+        return self
+
+    def send(self, value):
+        if self.inner is not None:
+            return self.inner.send(value)
+        if self._step():
+            value = self.value
+            self.value = None
+            raise StopIteration(value)
+        return self if self.inner is None else self.inner.send(None)
+
+    def throw(self, kind, value=None, traceback=None):
+        if self.inner is None:
+            return SocketCall.throw(self, kind, value, traceback)
+        if value is None and traceback is None:
+            return self.inner.throw(kind)
+        return self.inner.throw(kind, value, traceback)
+
+    def close(self):
+        if self.inner is None:
+            self._abandon()
+        else:
+            self.inner.close()
 
     cdef int _take(self, const char *data, uint64_t size) except -1:
         """Makes the outcome of an answer."""
@@ -112,16 +212,35 @@ cdef class LookupCall(SocketCall):
             kloop_lib.lookup_cancel(self.loop.k, self.query.id)
         return 0
 
-    def __del__(self):
-        """Without a warning if it was never awaited: only the package's own coroutines have one."""
-
     def __repr__(self):
         stage = ('created', 'pending', 'finished', 'closed')[self.stage]
         return f'<lookup {stage} of {self.host!r}>'
 
 
-_CALL_NAMES[LookupCall] = 'lookup'
-kloop_set_slots(LookupCall, _call_send)
+_CALL_NAMES[LookupCall] = 'getaddrinfo'
+
+
+cdef int _lookup_send(PyObject *call, PyObject *value, PyObject **result) except -1:
+    """am_send, as _call_send."""
+    cdef LookupCall lookup = <LookupCall>call
+    if lookup.inner is None:
+        if lookup._step():
+            given = lookup.value
+            lookup.value = None
+            Py_INCREF(given)
+            result[0] = <PyObject *>given
+            return PYGEN_RETURN
+        if lookup.inner is None:
+            Py_INCREF(lookup)
+            result[0] = call
+            return PYGEN_NEXT
+        value = <PyObject *>None
+    elif value is NULL:
+        value = <PyObject *>None
+    return PyIter_Send(<PyObject *>lookup.inner, value, result)
+
+
+kloop_set_slots(LookupCall, _lookup_send)
 
 
 cdef int _end_lookups(LoopCore loop) except -1:
@@ -204,18 +323,53 @@ cdef inline bint _is_int32(object number) except -1:
     return isinstance(number, int) and INT32_LEAST <= number <= INT32_MOST
 
 
-cdef bint _is_plain(bytes host) noexcept:
+cdef bint _is_plain(const char *text, Py_ssize_t size) noexcept:
     """Whether an ASCII host name is its own IDNA form: encodings.idna has the same bounds of labels."""
-    cdef const char *text = PyBytes_AS_STRING(host)
-    cdef Py_ssize_t i, size = PyBytes_GET_SIZE(host), label = 0
+    cdef Py_ssize_t i, label = 0
     for i in range(size):
-        if text[i] != b'.':
+        if text[i] != c'.':
             label += 1
         elif label == 0 or label > LABEL_MAX:
             return False
         else:
             label = 0
     return label <= LABEL_MAX
+
+
+cdef bint _plain_host(object host, kloop_lookup *query) except -1:
+    """Whether it is given as it is, as most are."""
+    cdef Py_ssize_t size
+    cdef const char *text
+    if not PyUnicode_CheckExact(host) or not PyUnicode_IS_ASCII(host):
+        return False
+    text = PyUnicode_AsUTF8AndSize(host, &size)     # lives as long as host
+    if not _is_plain(text, size):
+        return False
+    query.host = <uint64_t>text
+    query.host_len = strlen(text)
+    return True
+
+
+cdef bint _plain_port(object port, char *text) except -1:
+    """Whether it is a number that is written into text, or none."""
+    cdef long number
+    cdef int i = PORT_ROOM - 1, overflow = 0
+    if port is None:
+        return True
+    if not PyLong_CheckExact(port):
+        return False
+    number = PyLong_AsLongAndOverflow(port, &overflow)
+    if overflow or number < 0 or number > PORT_MAX:
+        return False
+    text[i] = 0
+    while True:
+        i -= 1
+        text[i] = <char>(c'0' + number % 10)
+        number = number // 10
+        if number == 0:
+            break
+    memmove(text, text + i, PORT_ROOM - i)
+    return True
 
 
 cdef bytes _host_bytes(object host):
@@ -225,7 +379,7 @@ cdef bytes _host_bytes(object host):
         return host
     if host.isascii():
         plain = host.encode('ascii')
-        if _is_plain(plain):
+        if _is_plain(PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain)):
             return plain
     return host.encode('idna')
 
@@ -248,17 +402,43 @@ cdef LookupCall _new_lookup(LoopCore loop, ResolverCore resolver, uint32_t kind,
     return call
 
 
+cdef bint _fits(host, port, family, kind, protocol, flags) except -1:
+    """Whether socket.getaddrinfo() would not complain of what these are."""
+    return ((host is None or isinstance(host, (str, bytes)))
+            and (PyLong_CheckExact(port) and INT32_LEAST <= port <= INT32_MOST or port is None or isinstance(port, (str, bytes)))
+            and _is_int32(family) and _is_int32(kind) and _is_int32(protocol) and _is_int32(flags))
+
+
+def getaddrinfo(LoopCore self, host, port, *, family=0, type=0, proto=0, flags=0):
+    """Resolves a host, with what socket.getaddrinfo() answers; see docs/dns.md for what goes to libc."""
+    cdef LookupCall call = LookupCall.__new__(LookupCall)
+    call.loop = self
+    call.query.kind = KLOOP_LOOKUP_ADDRINFO
+    call.whole = True
+    call.explain = _explain
+    call.given_host = host
+    call.given_port = port
+    call.family = family
+    call.kind = type
+    call.protocol = proto
+    call.flags = flags
+    return call
+
+
+kloop_mark_coroutine(getaddrinfo)
+
+
 def lookup_addrinfo(LoopCore loop, ResolverCore resolver, host, port, family, type, proto, flags, explain):
     """What getaddrinfo is asked: answers None for arguments that socket.getaddrinfo() itself must complain of."""
+    cdef bytes name, service
     cdef LookupCall call
-    if not ((host is None or isinstance(host, (str, bytes)))
-            and (port is None or isinstance(port, (str, bytes))
-                 or PyLong_CheckExact(port) and INT32_LEAST <= port <= INT32_MOST)
-            and _is_int32(family) and _is_int32(type) and _is_int32(proto) and _is_int32(flags)):
+    if not _fits(host, port, family, type, proto, flags):
         return None
+    name = _host_bytes(host)
+    service = _service_bytes(port)
     call = _new_lookup(loop, resolver, KLOOP_LOOKUP_ADDRINFO, None, explain)
-    call.host = _host_bytes(host)
-    call.service = _service_bytes(port)
+    call.host = name
+    call.service = service
     call.query.family = family
     call.query.socktype = type
     call.query.protocol = proto

@@ -63,6 +63,7 @@ cdef class LoopCore:
     cdef public bint _stopping
     cdef public object _thread_id
     cdef public object _current_handle
+    cdef public object _resolver        # UNSET: the process's
 
     def __cinit__(self, *args, **kwargs):
         self.k = NULL

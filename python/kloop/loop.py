@@ -28,7 +28,7 @@ from .transport import StreamTransport
 if TYPE_CHECKING:
     from .resolver import Resolver
 
-_UNSET: Any = object()
+_UNSET: Any = _core.UNSET
 
 # Whose addresses the extension understands; others (netlink, packet, ...) are asyncio's transports.
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -254,11 +254,7 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             raise TypeError(f'resolver={resolver!r}: give a kloop.Resolver, or None for libc')
         self._resolver = resolver
 
-    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0,
-                          proto: int = 0, flags: int = 0) -> Any:
-        """Resolves a host, with what socket.getaddrinfo() answers; see docs/dns.md for what goes to libc."""
-        self._check_closed()
-        return await names.getaddrinfo(self, self.resolver, host, port, family, type, proto, flags)
+    getaddrinfo = _core.getaddrinfo
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """Names an address, with what socket.getnameinfo() answers."""

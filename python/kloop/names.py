@@ -43,17 +43,8 @@ def _is_stock(name: str) -> bool:
     return type(function) is type(_socket.dup)
 
 
-# Looked at once: what is in their place later is another object.
-_GETADDRINFO = socket.getaddrinfo if _is_stock('getaddrinfo') else None
+# Looked at once: what is in its place later is another object.
 _GETNAMEINFO = socket.getnameinfo if _is_stock('getnameinfo') else None
-_C_GETADDRINFO = _socket.getaddrinfo
-
-
-def _getaddrinfo_is_stock() -> bool:
-    """Whether asyncio would call the standard library's own; tests replace the module that it has, too."""
-    module = base_events.socket  # type: ignore[attr-defined]
-    return (module is socket and socket.getaddrinfo is _GETADDRINFO
-            and _socket.getaddrinfo is _C_GETADDRINFO)
 
 
 def _getnameinfo_is_stock() -> bool:
@@ -62,8 +53,8 @@ def _getnameinfo_is_stock() -> bool:
 
 async def getaddrinfo(loop: Loop, resolver: _core.ResolverCore | None, host: Any, port: Any, family: int, type: int,
                       proto: int, flags: int) -> Any:
-    """What socket.getaddrinfo() answers."""
-    if _getaddrinfo_is_stock():
+    """What socket.getaddrinfo() answers. A loop's own does the usual by itself, and comes here for the rest."""
+    if _core.getaddrinfo_is_stock():
         if resolver is not None:
             call = _core.lookup_addrinfo(loop, resolver, host, port, family, type, proto, flags, _explain)
             if call is not None:
@@ -132,3 +123,7 @@ def _is_address(host: Any) -> bool:
     except (OSError, ValueError, TypeError, AttributeError):
         return False        # a name, or what getaddrinfo() shall complain of
     return True
+
+
+_core.set_names(getaddrinfo, base_events.BaseEventLoop.getaddrinfo, _explain,
+                socket.getaddrinfo if _is_stock('getaddrinfo') else None, _socket.getaddrinfo)
