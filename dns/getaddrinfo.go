@@ -76,7 +76,9 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 	} else if hostInfo, err = r.hostInfo(ctx, *host, hints); err != nil {
 		return nil, err
 	}
-	hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+	if len(hostInfo.ips) > 1 {
+		hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+	}
 	return hostInfo.join(endpoints, hints), nil
 }
 

@@ -84,9 +84,8 @@ func nssStatusOf(err error) nssStatus {
 // hostAddresses looks into the hosts file.
 func (r *Resolver) hostAddresses(host string, want families) (*addresses, error) {
 	found := &addresses{}
-	all := want.v4 && want.v6 || r.hostConf.get()
 	for _, line := range r.hosts.get().find(host) {
-		if len(found.ips) > 0 && !all {
+		if len(found.ips) > 0 && want.one() && !r.hostConf.get() {
 			break
 		}
 		ip := line.ip

@@ -209,3 +209,21 @@ func TestRefusesWhatIsNoAnswerOverTCP(t *testing.T) {
 		})
 	}
 }
+
+// A forwarder with a cache answers in the case that was drawn for an earlier question.
+func TestDrawnCaseIsNoAnswers(t *testing.T) {
+	for _, c := range []struct{ name, asked, want string }{
+		{"www.ExAMplE.", "alias.example.", "www.example."},
+		{"wWw.ExAMplE.", "www.example.", "www.example."},
+		{"Mail.ExAMplE.", "example.", "Mail.example."},
+		{"Xexample.", "example.", "Xexample."},
+		{"ExAMplE.", "xexample.", "ExAMplE."},
+		{"Other.Test.", "www.example.", "Other.Test."},
+		{".", "www.example.", "."},
+		{"www.ExAMplE.", ".", "www.ExAMplE."},
+	} {
+		if got := withoutDrawnCase(c.name, c.asked); got != c.want {
+			t.Errorf("%s for %s: %s; want %s", c.name, c.asked, got, c.want)
+		}
+	}
+}

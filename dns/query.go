@@ -11,8 +11,9 @@ import (
 
 // reply is what came of asking one server.
 type reply struct {
-	m   *wire.Msg
-	err error
+	server *server
+	m      *wire.Msg
+	err    error
 }
 
 // query asks the servers in their order until one answers: the next one when a server has
@@ -49,36 +50,52 @@ func (r *Resolver) query(ctx context.Context, setup *setup, name string, rrtype 
 			state.stream = nil
 			go func() {
 				m, err := contained(func() (*wire.Msg, error) { return r.try(ctx, conf, s, a, overStream) })
-				replies <- reply{m, err}
+				replies <- reply{s, m, err}
 			}()
 			patience = time.After(s.patience(asked/len(servers), conf.Timeout))
 			asked++
 		}
 		done, err := awaitReply(ctx, replies, patience, &failures, asked)
-		if done != nil || err != nil {
-			return done, err
+		if done.m != nil {
+			blameSilent(servers, done.server, time.Now())
+		}
+		if done.m != nil || err != nil {
+			return done.m, err
 		}
 	}
 	return nil, worst(failures)
 }
 
+// blameSilent notes that servers which were asked before another have said nothing until that one answered: for a while they are asked
+// after it. One whose failure is known is down already.
+func blameSilent(servers []*server, answered *server, now time.Time) {
+	for _, s := range servers {
+		if s == answered {
+			return
+		}
+		if !s.down(now) {
+			s.failed(now)
+		}
+	}
+}
+
 // awaitReply waits for a reply that is an answer, until there is reason to ask another
 // server: patience has run out, or all that were asked have failed.
-func awaitReply(ctx context.Context, replies <-chan reply, patience <-chan time.Time, failures *[]error, asked int) (*wire.Msg, error) {
+func awaitReply(ctx context.Context, replies <-chan reply, patience <-chan time.Time, failures *[]error, asked int) (reply, error) {
 	for {
 		select {
 		case got := <-replies:
 			if got.err == nil {
-				return got.m, nil
+				return got, nil
 			}
 			*failures = append(*failures, got.err)
 			if len(*failures) == asked || patience != nil {
-				return nil, nil
+				return reply{}, nil
 			}
 		case <-patience:
-			return nil, nil
+			return reply{}, nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return reply{}, ctx.Err()
 		}
 	}
 }

@@ -109,7 +109,7 @@ func (q *quick) received(packet []byte) bool {
 	q.server.answered(time.Since(q.began))
 	if q.late != nil {
 		m, err := q.r.verdict(q.server, m)
-		q.late <- reply{m, err}
+		q.late <- reply{q.server, m, err}
 		return true
 	}
 	q.answered(m, state)

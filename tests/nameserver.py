@@ -8,8 +8,20 @@ import struct
 import threading
 from dataclasses import dataclass, field
 
-TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33, "SVCB": 64, "HTTPS": 65,
-         "CAA": 257}
+TYPES = {
+    "A": 1,
+    "NS": 2,
+    "CNAME": 5,
+    "SOA": 6,
+    "PTR": 12,
+    "MX": 15,
+    "TXT": 16,
+    "AAAA": 28,
+    "SRV": 33,
+    "SVCB": 64,
+    "HTTPS": 65,
+    "CAA": 257,
+}
 NAMES = {number: name for name, number in TYPES.items()}
 RESPONSE, AUTHORITATIVE, TRUNCATED, RECURSES = 0x8000, 0x0400, 0x0200, 0x0080
 NXDOMAIN, SERVFAIL, REFUSED = 3, 2, 5
@@ -38,10 +50,10 @@ def data(kind, value):
 @dataclass
 class Question:
     id: int
-    name: str       # in lower case
+    name: str  # in lower case
     kind: str
     packet: bytes
-    question: bytes     # the section, as it came
+    question: bytes  # the section, as it came
     tcp: bool
 
 
@@ -90,7 +102,7 @@ class Nameserver:
     def __init__(self, zone, behave=None, address=("127.0.0.1", 0)):
         self.zone = zone
         self.behave = behave
-        self.asked = []     # (name, type, whether over TCP)
+        self.asked = []  # (name, type, whether over TCP)
         self._changed = threading.Condition()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._tcp = socket.socket(family, socket.SOCK_STREAM)
@@ -101,7 +113,7 @@ class Nameserver:
             try:
                 self._udp.bind(self._tcp.getsockname())
                 break
-            except OSError:     # the port is another's for UDP
+            except OSError:  # the port is another's for UDP
                 if address[1]:
                     raise
                 self._tcp.close()
@@ -183,7 +195,14 @@ def parse(packet, tcp=False):
     """The question of a query."""
     at, labels = HEADER.size, []
     while packet[at]:
-        labels.append(packet[at + 1:at + 1 + packet[at]].decode().lower())
+        labels.append(packet[at + 1 : at + 1 + packet[at]].decode().lower())
         at += 1 + packet[at]
     [kind] = struct.unpack_from("!H", packet, at + 1)
-    return Question(HEADER.unpack_from(packet)[0], ".".join(labels), NAMES.get(kind, kind), packet, packet[HEADER.size:at + 5], tcp)
+    return Question(
+        HEADER.unpack_from(packet)[0],
+        ".".join(labels),
+        NAMES.get(kind, kind),
+        packet,
+        packet[HEADER.size : at + 5],
+        tcp,
+    )

@@ -15,8 +15,12 @@ TESTS = Path(__file__).parent
 def require():
     """Skips the test where there are none to be had."""
     try:
-        made = subprocess.run(["unshare", "--map-root-user", "--mount", "--net", "ip", "link", "set", "lo", "up"],
-                              capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "--net", "ip", "link", "set", "lo", "up"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError as exc:
         pytest.skip(f"SKIPPED: no namespaces: {exc}")
     if made.returncode:
@@ -34,9 +38,27 @@ def run_inside(folder, etc, setup, *command, limit_s=LIMIT_S):
         script += f"[ -e /etc/{name} ] || touch /etc/{name}; mount --bind {folder}/{name} /etc/{name}\n"
     script += f'{setup}\nexec "$@"'
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh", sys.executable,
-         *map(str, command)],
+        [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            *map(str, command),
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False)
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr

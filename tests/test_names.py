@@ -55,12 +55,21 @@ def either(request, threadless):
     return threadless
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"type": socket.SOCK_STREAM}, {"family": socket.AF_INET}, {"family": socket.AF_INET6},
-    {"flags": socket.AI_PASSIVE}, {"flags": socket.AI_CANONNAME},
-    {"type": socket.SOCK_DGRAM, "proto": socket.IPPROTO_UDP}, {"family": socket.AF_INET6, "flags": socket.AI_V4MAPPED},
-    {"type": 77}],
-    ids=lambda options: ",".join(options) or "none")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"type": socket.SOCK_STREAM},
+        {"family": socket.AF_INET},
+        {"family": socket.AF_INET6},
+        {"flags": socket.AI_PASSIVE},
+        {"flags": socket.AI_CANONNAME},
+        {"type": socket.SOCK_DGRAM, "proto": socket.IPPROTO_UDP},
+        {"family": socket.AF_INET6, "flags": socket.AI_V4MAPPED},
+        {"type": 77},
+    ],
+    ids=lambda options: ",".join(options) or "none",
+)
 def test_numbers_are_answered_at_once_as_by_the_socket_module(either, options):
     async def main():
         for host in ("127.0.0.1", b"127.0.0.1", "::1", "fe80::1", "::ffff:10.0.0.1", None):
@@ -71,8 +80,23 @@ def test_numbers_are_answered_at_once_as_by_the_socket_module(either, options):
     run(either, main())
 
 
-@pytest.mark.parametrize("host, port", [
-    ("localhost", 80), ("LocalHost", "http"), (b"localhost", None), ("127.0.0.1", "http"), ("127.1", 80), ("1", b"domain"), ("::1\0", 80), ("localhost\0x", "80\0x"), (None, "nosuchservice"), (None, None), ("localhost", -1), ("::1", 65536)])
+@pytest.mark.parametrize(
+    "host, port",
+    [
+        ("localhost", 80),
+        ("LocalHost", "http"),
+        (b"localhost", None),
+        ("127.0.0.1", "http"),
+        ("127.1", 80),
+        ("1", b"domain"),
+        ("::1\0", 80),
+        ("localhost\0x", "80\0x"),
+        (None, "nosuchservice"),
+        (None, None),
+        ("localhost", -1),
+        ("::1", 65536),
+    ],
+)
 def test_what_files_say_is_answered_at_once_as_by_the_socket_module(threadless, host, port):
     async def main():
         got = await at_once(threadless.getaddrinfo(host, port))
@@ -124,9 +148,23 @@ def goes_to_libc(loop, host="localhost", port=80):
     assert caught.value.args == (socket.getnameinfo, (("127.0.0.1", 80), 0))
 
 
-@pytest.mark.parametrize("host, port", [
-    ("localhost", 80), ("127.0.0.1", "http"), ("127.1", 80), ("1", 80), ("127.0.0.1 ", 80), ("", 80), ("::1::", 80),
-    ("127.0.0.1%lo", 80), ("::1", "\xb2"), ("m\xfcnchen", 80), (b"localhost", 80), ("::1\0", 80)])
+@pytest.mark.parametrize(
+    "host, port",
+    [
+        ("localhost", 80),
+        ("127.0.0.1", "http"),
+        ("127.1", 80),
+        ("1", 80),
+        ("127.0.0.1 ", 80),
+        ("", 80),
+        ("::1::", 80),
+        ("127.0.0.1%lo", 80),
+        ("::1", "\xb2"),
+        ("m\xfcnchen", 80),
+        (b"localhost", 80),
+        ("::1\0", 80),
+    ],
+)
 def test_without_a_resolver_names_go_to_a_thread(threadless, host, port):
     threadless.resolver = None
     goes_to_libc(threadless, host, port)
@@ -158,7 +196,7 @@ def test_a_function_in_place_of_the_socket_modules_is_called_in_a_thread(threadl
     with pytest.raises(LookupError) as caught:
         run(threadless, threadless.getaddrinfo("localhost", 80, flags=socket.AI_PASSIVE))
     assert caught.value.args == (socket.getaddrinfo, ("localhost", 80, 0, 0, 0, socket.AI_PASSIVE))
-    with pytest.raises(LookupError):        # a numeric host, too
+    with pytest.raises(LookupError):  # a numeric host, too
         run(threadless, threadless.getaddrinfo("127.0.0.1", 80))
 
 
@@ -172,7 +210,8 @@ def test_a_replaced_getaddrinfo_and_getnameinfo(loop, monkeypatch):
 
 
 def test_one_that_was_replaced_before_kloop_was_imported():
-    assert run_python("""
+    assert (
+        run_python("""
         import socket, sys
         def getaddrinfo(*args, **kwargs):
             return ["replaced"]
@@ -182,7 +221,9 @@ def test_one_that_was_replaced_before_kloop_was_imported():
             import asyncio
             print(await asyncio.get_running_loop().getaddrinfo("localhost", 80))
         kloop.run(main())
-    """) == "['replaced']\n"
+    """)
+        == "['replaced']\n"
+    )
 
 
 def test_kloop_dns_off():
@@ -194,29 +235,54 @@ def test_kloop_dns_off():
     """
     assert run_python(source, KLOOP_DNS="off") == "None\n"
     assert run_python(source, KLOOP_DNS="on").startswith("<kloop.resolver.Resolver")
-    assert "KLOOP_DNS='maybe': use on or off" in run_python("""
+    assert "KLOOP_DNS='maybe': use on or off" in run_python(
+        """
         import kloop
         try:
             kloop.new_event_loop()
         except ValueError as exc:
             print(exc)
-    """, KLOOP_DNS="maybe")
+    """,
+        KLOOP_DNS="maybe",
+    )
 
 
 def test_arguments_of_other_types_are_complained_of_as_by_the_socket_module(loop):
     async def main():
-        for host, port, options in ((17, 80, {}), ("127.0.0.1", 1.5, {}), ("127.0.0.1", True, {}), (bytearray(b"a"), 80, {}),
-                                    ("127.0.0.1", 1 << 70, {}), ("127.0.0.1", 80, {"family": "x"}), ("127.0.0.1", 80, {"type": 1.5}),
-                                    ("127.0.0.1", 80, {"flags": 1 << 40}), ("127.0.0.1", 80, {"proto": None}), ("a..b", 80, {}), ("\xfc" * 64, 80, {}),
-                                    ("x" * 64, 80, {}), ("127.0.0.1", "\udc80", {}), ("\udc80", 80, {})):
+        for host, port, options in (
+            (17, 80, {}),
+            ("127.0.0.1", 1.5, {}),
+            ("127.0.0.1", True, {}),
+            (bytearray(b"a"), 80, {}),
+            ("127.0.0.1", 1 << 70, {}),
+            ("127.0.0.1", 80, {"family": "x"}),
+            ("127.0.0.1", 80, {"type": 1.5}),
+            ("127.0.0.1", 80, {"flags": 1 << 40}),
+            ("127.0.0.1", 80, {"proto": None}),
+            ("a..b", 80, {}),
+            ("\xfc" * 64, 80, {}),
+            ("x" * 64, 80, {}),
+            ("127.0.0.1", "\udc80", {}),
+            ("\udc80", 80, {}),
+        ):
             expected = outcome(socket.getaddrinfo, host, port, **options)
             try:
                 got = await loop.getaddrinfo(host, port, **options), None, None
             except Exception as exc:
                 got = None, type(exc), str(exc)
             assert got == expected, (host, port, options)
-        for address, flags in ((("127.0.0.1",), 0), ("127.0.0.1", 0), (("a name", 80), 0), (("127.0.0.1", 80, 0, 0), 0), (("::1", 80, 1 << 20), 0),
-                               (("127.0.0.1", "80"), 0), (("127.0.0.1", 80), "x"), (("127.0.0.1", 80), 1 << 40), (("127.0.0.1", 80), -1), (("127.0.0.1", 80), 0x1000)):
+        for address, flags in (
+            (("127.0.0.1",), 0),
+            ("127.0.0.1", 0),
+            (("a name", 80), 0),
+            (("127.0.0.1", 80, 0, 0), 0),
+            (("::1", 80, 1 << 20), 0),
+            (("127.0.0.1", "80"), 0),
+            (("127.0.0.1", 80), "x"),
+            (("127.0.0.1", 80), 1 << 40),
+            (("127.0.0.1", 80), -1),
+            (("127.0.0.1", 80), 0x1000),
+        ):
             expected = outcome(socket.getnameinfo, address, flags)
             try:
                 got = await loop.getnameinfo(address, flags), None, None
@@ -275,7 +341,8 @@ def test_debug_mode_logs_a_slow_answer_of_either_kind(loop, caplog, resolver):
 
 
 def test_audit_hooks_hear_of_it():
-    assert run_python("""
+    assert (
+        run_python("""
         import asyncio, socket, sys, kloop
 
         async def main():
@@ -287,13 +354,19 @@ def test_audit_hooks_hear_of_it():
         sys.addaudithook(lambda event, args: heard.append((event, args)) if event.startswith("socket.get") else None)
         kloop.run(main())
         print([(event, args[0]) for event, args in heard])
-    """) == "[('socket.getaddrinfo', 'localhost'), ('socket.getnameinfo', ('127.0.0.1', 80))]\n"
+    """)
+        == "[('socket.getaddrinfo', 'localhost'), ('socket.getnameinfo', ('127.0.0.1', 80))]\n"
+    )
 
 
 def test_a_closed_loop(kloop):
     loop = kloop.new_event_loop()
     loop.close()
-    for coroutine in (loop.getaddrinfo("127.0.0.1", 80), loop.getaddrinfo("localhost", 80), loop.getnameinfo(("127.0.0.1", 80), NUMERIC)):
+    for coroutine in (
+        loop.getaddrinfo("127.0.0.1", 80),
+        loop.getaddrinfo("localhost", 80),
+        loop.getnameinfo(("127.0.0.1", 80), NUMERIC),
+    ):
         with pytest.raises(RuntimeError, match="^Event loop is closed$"):
             coroutine.send(None)
 
@@ -303,4 +376,5 @@ def test_signatures_are_asyncios(kloop):
         ours = inspect.signature(getattr(kloop.Loop, name)).parameters
         stock = inspect.signature(getattr(asyncio.SelectorEventLoop, name)).parameters
         assert [(p.name, p.kind, p.default) for p in ours.values()] == [
-            (p.name, p.kind, p.default) for p in stock.values()]
+            (p.name, p.kind, p.default) for p in stock.values()
+        ]

@@ -13,30 +13,49 @@ from driving import LIMIT_S, joined, run, turns
 from nameserver import REFUSED, SERVFAIL, TRUNCATED, Nameserver, Zone, name, reply, strings
 
 HOSTS = "192.0.2.80 in.hosts other.hosts\n2001:db8::80 in.hosts\n"
-ZONE = Zone({
-    ("www.test", "A"): [(60, "192.0.2.1"), (60, "192.0.2.2")],
-    ("www.test", "AAAA"): [(50, "2001:db8::1")],
-    ("alias.test", "CNAME"): [(7, "next.test")],
-    ("next.test", "CNAME"): [(400, "www.test")],
-    ("mail.test", "MX"): [(60, struct.pack("!H", 20) + name("b.test")), (60, struct.pack("!H", 10) + name("a.test"))],
-    ("null.test", "MX"): [(60, struct.pack("!H", 0) + name("."))],
-    ("test", "NS"): [(60, "ns.test")],
-    ("test", "SOA"): [(60, name("ns.test") + name("root.test") + struct.pack("!5I", 1, 2, 3, 4, 5))],
-    ("1.2.0.192.in-addr.arpa", "PTR"): [(60, "www.test")],
-    ("_sip._tcp.test", "SRV"): [(60, struct.pack("!3H", 1, 2, 5060) + name("sip.test"))],
-    ("text.test", "TXT"): [(60, strings(b"one \"two\"", b"\\\x00\xff", b""))],
-    ("ca.test", "CAA"): [(60, b"\x80" + strings(b"issue") + b"ca.example; a=\\b")],
-    ("web.test", "HTTPS"): [(60, struct.pack("!H", 1) + name(".") + struct.pack("!HH", 1, 6) + strings(b"h2", b"h3")
-                             + struct.pack("!HHH", 3, 2, 8443) + struct.pack("!HH", 4, 8) + bytes([192, 0, 2, 1, 192, 0, 2, 2])
-                             + struct.pack("!HH", 5, 3) + b"ech" + struct.pack("!HH", 6, 16) + socket.inet_pton(10, "2001:db8::1")
-                             + struct.pack("!HH", 667, 2) + b"\x00\xff")],
-    ("svc.test", "SVCB"): [(60, struct.pack("!H", 0) + name("target.test"))],
-    ("plain.test", 99): [(60, b"\x03abc")],
-    ("large.test", "A"): [(60, f"192.0.2.{number}") for number in range(200)],
-    ("short.test", "A"): [(1, "192.0.2.9")],
-    ("empty.test", "TXT"): [(60, strings(b"x"))],
-    ("xn--mnchen-3ya.test", "A"): [(60, "192.0.2.33")],
-})
+ZONE = Zone(
+    {
+        ("www.test", "A"): [(60, "192.0.2.1"), (60, "192.0.2.2")],
+        ("www.test", "AAAA"): [(50, "2001:db8::1")],
+        ("alias.test", "CNAME"): [(7, "next.test")],
+        ("next.test", "CNAME"): [(400, "www.test")],
+        ("mail.test", "MX"): [
+            (60, struct.pack("!H", 20) + name("b.test")),
+            (60, struct.pack("!H", 10) + name("a.test")),
+        ],
+        ("null.test", "MX"): [(60, struct.pack("!H", 0) + name("."))],
+        ("test", "NS"): [(60, "ns.test")],
+        ("test", "SOA"): [(60, name("ns.test") + name("root.test") + struct.pack("!5I", 1, 2, 3, 4, 5))],
+        ("1.2.0.192.in-addr.arpa", "PTR"): [(60, "www.test")],
+        ("_sip._tcp.test", "SRV"): [(60, struct.pack("!3H", 1, 2, 5060) + name("sip.test"))],
+        ("text.test", "TXT"): [(60, strings(b'one "two"', b"\\\x00\xff", b""))],
+        ("ca.test", "CAA"): [(60, b"\x80" + strings(b"issue") + b"ca.example; a=\\b")],
+        ("web.test", "HTTPS"): [
+            (
+                60,
+                struct.pack("!H", 1)
+                + name(".")
+                + struct.pack("!HH", 1, 6)
+                + strings(b"h2", b"h3")
+                + struct.pack("!HHH", 3, 2, 8443)
+                + struct.pack("!HH", 4, 8)
+                + bytes([192, 0, 2, 1, 192, 0, 2, 2])
+                + struct.pack("!HH", 5, 3)
+                + b"ech"
+                + struct.pack("!HH", 6, 16)
+                + socket.inet_pton(10, "2001:db8::1")
+                + struct.pack("!HH", 667, 2)
+                + b"\x00\xff",
+            )
+        ],
+        ("svc.test", "SVCB"): [(60, struct.pack("!H", 0) + name("target.test"))],
+        ("plain.test", 99): [(60, b"\x03abc")],
+        ("large.test", "A"): [(60, f"192.0.2.{number}") for number in range(200)],
+        ("short.test", "A"): [(1, "192.0.2.9")],
+        ("empty.test", "TXT"): [(60, strings(b"x"))],
+        ("xn--mnchen-3ya.test", "A"): [(60, "192.0.2.33")],
+    }
+)
 
 
 @pytest.fixture
@@ -70,27 +89,51 @@ def refused(loop, error, coroutine):
 
 # ---- records
 
-@pytest.mark.parametrize("owner, kind, expected", [
-    ("www.test", "A", ["A(ttl=60, address='192.0.2.1')", "A(ttl=60, address='192.0.2.2')"]),
-    ("www.test", "AAAA", ["AAAA(ttl=50, address='2001:db8::1')"]),
-    ("alias.test", "CNAME", ["CNAME(ttl=7, target='next.test')"]),
-    ("mail.test", "MX", ["MX(ttl=60, preference=20, exchange='b.test')", "MX(ttl=60, preference=10, exchange='a.test')"]),
-    ("null.test", "MX", ["MX(ttl=60, preference=0, exchange='.')"]),
-    ("test", "NS", ["NS(ttl=60, target='ns.test')"]),
-    ("test", "SOA", ["SOA(ttl=60, mname='ns.test', rname='root.test', serial=1, refresh=2, retry=3, expire=4, minimum=5)"]),
-    ("1.2.0.192.in-addr.arpa", "PTR", ["PTR(ttl=60, target='www.test')"]),
-    ("_sip._tcp.test", "SRV", ["SRV(ttl=60, priority=1, weight=2, port=5060, target='sip.test')"]),
-    ("text.test", "TXT", ["TXT(ttl=60, strings=(b'one \"two\"', b'\\\\\\x00\\xff', b''))"]),
-    ("ca.test", "CAA", ["CAA(ttl=60, flags=128, tag='issue', value=b'ca.example; a=\\\\b')"]),
-    ("web.test", "HTTPS", ["HTTPS(ttl=60, priority=1, target='.', mandatory=(), alpn=(b'h2', b'h3'), no_default_alpn=False, port=8443, "
-                           "ipv4hint=('192.0.2.1', '192.0.2.2'), ech=b'ech', ipv6hint=('2001:db8::1',), dohpath=None, ohttp=False, "
-                           "others=((667, b'\\x00\\xff'),))"]),
-    ("svc.test", "SVCB", ["SVCB(ttl=60, priority=0, target='target.test', mandatory=(), alpn=(), no_default_alpn=False, port=None, "
-                          "ipv4hint=(), ech=None, ipv6hint=(), dohpath=None, ohttp=False, others=())"]),
-    ("plain.test", 99, ["Other(ttl=60, type=99, text='\"abc\"')"]),
-])
+
+@pytest.mark.parametrize(
+    "owner, kind, expected",
+    [
+        ("www.test", "A", ["A(ttl=60, address='192.0.2.1')", "A(ttl=60, address='192.0.2.2')"]),
+        ("www.test", "AAAA", ["AAAA(ttl=50, address='2001:db8::1')"]),
+        ("alias.test", "CNAME", ["CNAME(ttl=7, target='next.test')"]),
+        (
+            "mail.test",
+            "MX",
+            ["MX(ttl=60, preference=20, exchange='b.test')", "MX(ttl=60, preference=10, exchange='a.test')"],
+        ),
+        ("null.test", "MX", ["MX(ttl=60, preference=0, exchange='.')"]),
+        ("test", "NS", ["NS(ttl=60, target='ns.test')"]),
+        (
+            "test",
+            "SOA",
+            ["SOA(ttl=60, mname='ns.test', rname='root.test', serial=1, refresh=2, retry=3, expire=4, minimum=5)"],
+        ),
+        ("1.2.0.192.in-addr.arpa", "PTR", ["PTR(ttl=60, target='www.test')"]),
+        ("_sip._tcp.test", "SRV", ["SRV(ttl=60, priority=1, weight=2, port=5060, target='sip.test')"]),
+        ("text.test", "TXT", ["TXT(ttl=60, strings=(b'one \"two\"', b'\\\\\\x00\\xff', b''))"]),
+        ("ca.test", "CAA", ["CAA(ttl=60, flags=128, tag='issue', value=b'ca.example; a=\\\\b')"]),
+        (
+            "web.test",
+            "HTTPS",
+            [
+                "HTTPS(ttl=60, priority=1, target='.', mandatory=(), alpn=(b'h2', b'h3'), no_default_alpn=False, "
+                "port=8443, ipv4hint=('192.0.2.1', '192.0.2.2'), ech=b'ech', ipv6hint=('2001:db8::1',), dohpath=None, "
+                "ohttp=False, others=((667, b'\\x00\\xff'),))"
+            ],
+        ),
+        (
+            "svc.test",
+            "SVCB",
+            [
+                "SVCB(ttl=60, priority=0, target='target.test', mandatory=(), alpn=(), no_default_alpn=False, "
+                "port=None, ipv4hint=(), ech=None, ipv6hint=(), dohpath=None, ohttp=False, others=())"
+            ],
+        ),
+        ("plain.test", 99, ["Other(ttl=60, type=99, text='\"abc\"')"]),
+    ],
+)
 def test_records_of_each_type(loop, resolver, owner, kind, expected):
-    for _ in range(2):      # of the server, and of the cache
+    for _ in range(2):  # of the server, and of the cache
         answer = lookup(loop, resolver.resolve(owner, kind))
         assert [repr(record) for record in answer] == expected
         assert (len(answer), answer[0], answer.name) == (len(expected), answer.records[0], owner)
@@ -128,14 +171,17 @@ def test_names_that_are_not_ascii(loop, resolver):
 
 # ---- what there is not
 
+
 def test_errors_say_what_is_wrong(loop, kloop, resolver):
-    for error, code, owner, kind in ((kloop.NameNotFound, socket.EAI_NONAME, "nobody.test", "A"),
-                                     (kloop.NoRecords, socket.EAI_NODATA, "empty.test", "A"),
-                                     (kloop.InvalidName, socket.EAI_NONAME, "a..test", "A"),
-                                     (kloop.InvalidName, socket.EAI_NONAME, "x" * 64 + ".test", "A"),
-                                     (kloop.InvalidName, socket.EAI_NONAME, "", "MX"),
-                                     (kloop.InvalidName, socket.EAI_NONAME, "a\0b", "MX"),
-                                     (kloop.InvalidName, socket.EAI_NONAME, "\xfc" * 64, "MX")):
+    for error, code, owner, kind in (
+        (kloop.NameNotFound, socket.EAI_NONAME, "nobody.test", "A"),
+        (kloop.NoRecords, socket.EAI_NODATA, "empty.test", "A"),
+        (kloop.InvalidName, socket.EAI_NONAME, "a..test", "A"),
+        (kloop.InvalidName, socket.EAI_NONAME, "x" * 64 + ".test", "A"),
+        (kloop.InvalidName, socket.EAI_NONAME, "", "MX"),
+        (kloop.InvalidName, socket.EAI_NONAME, "a\0b", "MX"),
+        (kloop.InvalidName, socket.EAI_NONAME, "\xfc" * 64, "MX"),
+    ):
         caught = refused(loop, error, resolver.resolve(owner, kind))
         assert isinstance(caught, kloop.ResolveError) and isinstance(caught, socket.gaierror)
         assert caught.errno == code
@@ -145,16 +191,20 @@ def test_errors_say_what_is_wrong(loop, kloop, resolver):
 
 @pytest.mark.parametrize("code", [SERVFAIL, REFUSED])
 def test_servers_that_fail(loop, kloop, code):
-    with Nameserver(ZONE, lambda question, _: [reply(question, code)]) as server, \
-            kloop.Resolver([server.address], file=None, attempts=2) as resolver:
+    with (
+        Nameserver(ZONE, lambda question, _: [reply(question, code)]) as server,
+        kloop.Resolver([server.address], file=None, attempts=2) as resolver,
+    ):
         caught = refused(loop, kloop.ServerFailure, resolver.resolve("www.test"))
         assert server.address in str(caught) and caught.errno == socket.EAI_AGAIN
         assert server.count("www.test") == 2
 
 
 def test_a_server_that_is_silent(loop, kloop):
-    with Nameserver(ZONE, lambda *_: []) as server, \
-            kloop.Resolver([server.address], file=None, timeout=0.05, attempts=2) as resolver:
+    with (
+        Nameserver(ZONE, lambda *_: []) as server,
+        kloop.Resolver([server.address], file=None, timeout=0.05, attempts=2) as resolver,
+    ):
         caught = refused(loop, TimeoutError, resolver.resolve("www.test"))
         assert isinstance(caught, kloop.ResolveTimeout) and caught.errno == socket.EAI_AGAIN
         assert server.count() == 2
@@ -177,6 +227,7 @@ def test_a_loop_of_another_kind(kloop, resolver):
 
 
 # ---- addresses and names
+
 
 def test_lookup_ip(loop, resolver):
     assert set(lookup(loop, resolver.lookup_ip("www.test"))) == {"192.0.2.1", "192.0.2.2", "2001:db8::1"}
@@ -202,6 +253,7 @@ def test_lookup_addr(loop, kloop, resolver):
 
 
 # ---- the cache
+
 
 def test_a_known_name_is_answered_at_once(loop, resolver, server):
     lookup(loop, resolver.lookup_ip("www.test"))
@@ -260,8 +312,10 @@ def test_no_cache(loop, kloop, server):
 
 def test_stale_answers(loop, kloop):
     silent = threading.Event()
-    with Nameserver(ZONE, lambda question, _: [reply(question, SERVFAIL)] if silent.is_set() else None) as server, \
-            kloop.Resolver([server.address], file=None, max_ttl=0.01, serve_stale=3600) as resolver:
+    with (
+        Nameserver(ZONE, lambda question, _: [reply(question, SERVFAIL)] if silent.is_set() else None) as server,
+        kloop.Resolver([server.address], file=None, max_ttl=0.01, serve_stale=3600) as resolver,
+    ):
         assert not lookup(loop, resolver.resolve("www.test")).stale
         silent.set()
         lookup(loop, asyncio.sleep(0.02))
@@ -271,6 +325,7 @@ def test_stale_answers(loop, kloop):
 
 
 # ---- many, together, cancelled
+
 
 def test_the_same_question_is_asked_once(loop, resolver, server):
     async def main():
@@ -283,18 +338,27 @@ def test_the_same_question_is_asked_once(loop, resolver, server):
 
 def test_many_names_at_once(loop, kloop):
     zone = Zone({(f"n{number}.test", "A"): [(60, f"10.0.{number // 250}.{number % 250}")] for number in range(2000)})
-    with Nameserver(zone) as server, kloop.Resolver([server.address], file=None, concurrency=64, timeout=10) as resolver:
+    with (
+        Nameserver(zone) as server,
+        kloop.Resolver([server.address], file=None, concurrency=64, timeout=10) as resolver,
+    ):
+
         async def main():
             answers = await asyncio.gather(*(resolver.resolve(f"n{number}.test") for number in range(2000)))
-            assert [answer[0].address for answer in answers] == [f"10.0.{number // 250}.{number % 250}" for number in range(2000)]
+            assert [answer[0].address for answer in answers] == [
+                f"10.0.{number // 250}.{number % 250}" for number in range(2000)
+            ]
 
         run(loop, main())
         assert (resolver.stats().running, resolver.stats().waiting, loop.stats()["lookups"]) == (0, 0, 0)
 
 
 def test_more_than_may_wait(loop, kloop):
-    with Nameserver(ZONE, lambda *_: []) as server, \
-            kloop.Resolver([server.address], file=None, concurrency=1, queue=0, timeout=20) as resolver:
+    with (
+        Nameserver(ZONE, lambda *_: []) as server,
+        kloop.Resolver([server.address], file=None, concurrency=1, queue=0, timeout=20) as resolver,
+    ):
+
         async def main():
             first = asyncio.ensure_future(resolver.resolve("www.test"))
             await asyncio.to_thread(server.await_question, "www.test")
@@ -316,6 +380,7 @@ async def until(condition):
 
 def test_a_cancelled_lookup_ends_its_work(loop, kloop):
     with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+
         async def main():
             task = asyncio.ensure_future(resolver.resolve("www.test"))
             await until(lambda: server.count())
@@ -331,7 +396,11 @@ def test_a_cancelled_lookup_ends_its_work(loop, kloop):
 
 def test_a_cancelled_lookup_leaves_others_work_alone(loop, kloop):
     go = threading.Event()
-    with Nameserver(ZONE, lambda *_: go.wait(LIMIT_S) and None) as server, kloop.Resolver([server.address], file=None) as resolver:
+    with (
+        Nameserver(ZONE, lambda *_: go.wait(LIMIT_S) and None) as server,
+        kloop.Resolver([server.address], file=None) as resolver,
+    ):
+
         async def main():
             tasks = [asyncio.ensure_future(resolver.resolve("www.test")) for _ in range(3)]
             await until(lambda: server.count())
@@ -347,6 +416,7 @@ def test_a_cancelled_lookup_leaves_others_work_alone(loop, kloop):
 
 def test_wait_for(loop, kloop):
     with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+
         async def main():
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(resolver.resolve("www.test"), 0.02)
@@ -383,6 +453,7 @@ def test_a_loop_is_closed_with_lookups_under_way(kloop, reported_errors):
 
 def test_closing_a_resolver(loop, kloop):
     with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+
         async def main():
             task = asyncio.ensure_future(resolver.resolve("www.test"))
             await until(lambda: server.count())
@@ -393,20 +464,32 @@ def test_closing_a_resolver(loop, kloop):
         run(loop, main())
         assert resolver.closed
         resolver.close()
-        for use in (resolver.stats, resolver.reload, resolver.cache.clear, resolver.cache.entries, lambda: len(resolver.cache),
-                    lambda: run(loop, resolver.resolve("www.test"))):
+        for use in (
+            resolver.stats,
+            resolver.reload,
+            resolver.cache.clear,
+            resolver.cache.entries,
+            lambda: len(resolver.cache),
+            lambda: run(loop, resolver.resolve("www.test")),
+        ):
             with pytest.raises(RuntimeError, match="resolver is closed"):
                 use()
 
 
 # ---- loops, threads, processes
 
+
 def test_one_resolver_for_several_loops_and_threads(kloop, resolver, server):
     def work(number):
         loop = kloop.new_event_loop()
         try:
+
             async def main():
-                return [(await resolver.resolve(owner))[0].address for owner in ("www.test", "short.test", "large.test") * 20]
+                return [
+                    (await resolver.resolve(owner))[0].address
+                    for owner in ("www.test", "short.test", "large.test") * 20
+                ]
+
             return loop.run_until_complete(main())
         finally:
             loop.close()
@@ -425,7 +508,8 @@ def test_a_loops_own_resolver(kloop, resolver, server):
     try:
         assert loop.resolver is resolver
         assert run(loop, loop.getaddrinfo("www.test", 80, family=socket.AF_INET6, type=socket.SOCK_STREAM)) == [
-            (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("2001:db8::1", 80, 0, 0))]
+            (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("2001:db8::1", 80, 0, 0))
+        ]
         assert run(loop, loop.getnameinfo(("192.0.2.1", 80)))[0] == "www.test"
         loop.resolver = None
         assert loop.resolver is None
@@ -460,7 +544,8 @@ def test_a_resolver_is_used_and_dropped_in_a_thread(kloop, server):
 
 def test_fork():
     """A child has a cache and a background loop of its own; the parent's go on."""
-    assert run_python("""
+    assert (
+        run_python("""
         import asyncio, os, sys, kloop
         sys.path.insert(0, "tests")
         from nameserver import Nameserver, Zone
@@ -473,7 +558,8 @@ def test_fork():
                 return (await resolver.resolve("www.test"))[0].address
 
             def descriptors():
-                return {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+                links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+                return {os.readlink(link) for link in links if os.path.lexists(link)}
 
             def generation(left):
                 assert kloop.run(main()) == "192.0.2.1"
@@ -497,7 +583,9 @@ def test_fork():
 
             generation(2)
             print(server.count())
-    """) == "5\n"
+    """)
+        == "5\n"
+    )
 
 
 def test_exit_with_lookups_under_way():
@@ -521,13 +609,19 @@ def test_exit_with_lookups_under_way():
 
 # ---- configuration
 
+
 def test_a_file_and_its_changes(loop, kloop, server, tmp_path):
     with Nameserver(Zone({("www.test", "A"): [(60, "198.51.100.1")]})) as other:
         file = tmp_path / "resolv.conf"
         file.write_text(f"nameserver {server.address}\nsearch a.test b.test\noptions ndots:3 edns0 sortlist\n")
         with kloop.Resolver(file=file, nsswitch=None, environment=False) as resolver:
             conf = resolver.resolv_conf
-            assert (conf.servers, conf.search, conf.ndots, conf.edns0) == ((server.address,), ("a.test", "b.test"), 3, True)
+            assert (conf.servers, conf.search, conf.ndots, conf.edns0) == (
+                (server.address,),
+                ("a.test", "b.test"),
+                3,
+                True,
+            )
             assert conf.unknown == ("sortlist",)
             assert lookup(loop, resolver.resolve("www.test"))[0].address == "192.0.2.1"
             file.write_text(f"nameserver {other.address}\n")
@@ -545,8 +639,11 @@ def test_arguments_count_more_than_environment_and_file(kloop, server, tmp_path,
     file.write_text("nameserver 192.0.2.53\nsearch file.test\noptions ndots:3 timeout:9 attempts:4\n")
     monkeypatch.setenv("RES_OPTIONS", "ndots:5 rotate")
     monkeypatch.setenv("LOCALDOMAIN", "env.test")
-    with kloop.Resolver(file=file) as system, kloop.Resolver(["192.0.2.1"], file=file, ndots=2, rotate=False) as own, \
-            kloop.Resolver(file=file, environment=False, search=["own.test"], timeout=0.5) as other:
+    with (
+        kloop.Resolver(file=file) as system,
+        kloop.Resolver(["192.0.2.1"], file=file, ndots=2, rotate=False) as own,
+        kloop.Resolver(file=file, environment=False, search=["own.test"], timeout=0.5) as other,
+    ):
         found = [resolver.resolv_conf for resolver in (system, own, other)]
     assert [(*conf.servers, *conf.search, conf.ndots, conf.timeout, conf.attempts, conf.rotate) for conf in found] == [
         ("192.0.2.53:53", "env.test", 5, 9.0, 4, True),
@@ -555,16 +652,32 @@ def test_arguments_count_more_than_environment_and_file(kloop, server, tmp_path,
     ]
 
 
-@pytest.mark.parametrize("options, text", [
-    ({"servers": "127.0.0.1"}, "give a list"), ({"servers": ["localhost"]}, "'localhost' is no address"),
-    ({"servers": ["127.0.0.1:0"]}, "is no address"), ({"servers": ["[::1]x"]}, "is no address"), ({"servers": ["127.0.0.1:x"]}, "is no address"),
-    ({"ndots": 16}, "ndots=16: give a whole number from 0 to 15"), ({"ndots": 1.5}, "ndots=1.5"), ({"attempts": 0}, "attempts=0"),
-    ({"timeout": 0}, "timeout=0: give seconds"), ({"timeout": -1}, "timeout=-1"), ({"timeout": float("nan")}, "timeout=nan"),
-    ({"search": "a.test"}, "give a list of domains"), ({"search": ["a b"]}, "is no domain"), ({"search": [""]}, "is no domain"),
-    ({"cache_entries": -1}, "cache_entries=-1"), ({"concurrency": 0}, "concurrency=0"), ({"queue": -1}, "queue=-1"),
-    ({"max_ttl": -1}, "max_ttl=-1"), ({"serve_stale": -1}, "serve_stale=-1"), ({"file": "a\nb"}, "line break"),
-    ({"tls_ca_file": "x"}, "tls_ca_file is for tls="),
-])
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"servers": "127.0.0.1"}, "give a list"),
+        ({"servers": ["localhost"]}, "'localhost' is no address"),
+        ({"servers": ["127.0.0.1:0"]}, "is no address"),
+        ({"servers": ["[::1]x"]}, "is no address"),
+        ({"servers": ["127.0.0.1:x"]}, "is no address"),
+        ({"ndots": 16}, "ndots=16: give a whole number from 0 to 15"),
+        ({"ndots": 1.5}, "ndots=1.5"),
+        ({"attempts": 0}, "attempts=0"),
+        ({"timeout": 0}, "timeout=0: give seconds"),
+        ({"timeout": -1}, "timeout=-1"),
+        ({"timeout": float("nan")}, "timeout=nan"),
+        ({"search": "a.test"}, "give a list of domains"),
+        ({"search": ["a b"]}, "is no domain"),
+        ({"search": [""]}, "is no domain"),
+        ({"cache_entries": -1}, "cache_entries=-1"),
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"queue": -1}, "queue=-1"),
+        ({"max_ttl": -1}, "max_ttl=-1"),
+        ({"serve_stale": -1}, "serve_stale=-1"),
+        ({"file": "a\nb"}, "line break"),
+        ({"tls_ca_file": "x"}, "tls_ca_file is for tls="),
+    ],
+)
 def test_options_that_make_no_sense(kloop, options, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         kloop.Resolver(**options)
@@ -583,11 +696,19 @@ def test_files_that_can_not_be_read(kloop, tmp_path):
 def test_servers_addresses(kloop):
     given = ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:5353", "[2001:db8::1]"]
     with kloop.Resolver(given, file=None) as resolver:
-        assert resolver.resolv_conf.servers == ("192.0.2.1:53", "192.0.2.1:5353", "[2001:db8::1]:53", "[2001:db8::1]:5353", "[2001:db8::1]:53")
+        assert resolver.resolv_conf.servers == (
+            "192.0.2.1:53",
+            "192.0.2.1:5353",
+            "[2001:db8::1]:53",
+            "[2001:db8::1]:5353",
+            "[2001:db8::1]:53",
+        )
         assert [server.address for server in resolver.stats().servers] == list(resolver.resolv_conf.servers)
 
 
 def test_a_truncated_answer_that_tcp_does_not_mend(loop, kloop):
-    with Nameserver(ZONE, lambda question, _: [reply(question, flags=TRUNCATED)]) as server, \
-            kloop.Resolver([server.address], file=None, attempts=1) as resolver:
+    with (
+        Nameserver(ZONE, lambda question, _: [reply(question, flags=TRUNCATED)]) as server,
+        kloop.Resolver([server.address], file=None, attempts=1) as resolver,
+    ):
         assert "truncated over TCP" in str(refused(loop, kloop.ServerFailure, resolver.resolve("www.test")))

@@ -1,5 +1,5 @@
-"""The libc of this machine is the oracle: loop.getaddrinfo and loop.getnameinfo answer what the socket module's do, in the same order, with
-errors of the same type, number and text."""
+"""The libc of this machine is the oracle: loop.getaddrinfo and loop.getnameinfo answer what the socket module's do, in
+the same order, with errors of the same type, number and text."""
 
 import json
 
@@ -36,7 +36,8 @@ dccponly 5/dccp
 
 # Addresses of several scopes and networks, for the order of RFC 6724.
 INTERFACES = """
-ip link add kl0 type dummy 2>/dev/null || ip link add kl0 type veth peer name kl1 || ip link add kl0 type ifb || ip tuntap add kl0 mode tap
+ip link add kl0 type dummy 2>/dev/null || ip link add kl0 type veth peer name kl1 \
+  || ip link add kl0 type ifb || ip tuntap add kl0 mode tap
 ip link set kl0 up; [ ! -e /sys/class/net/kl1 ] || ip link set kl1 up
 ip addr add 10.8.0.14/24 dev kl0; ip addr add 10.9.0.7/16 dev kl0
 ip addr add fd00::2/64 dev kl0 nodad; ip addr add 2001:db8:1:2::5/64 dev kl0 nodad
@@ -49,5 +50,5 @@ def test_answers_are_those_of_the_socket_module(kloop, tmp_path, may_be_long):
     output, differences = namespaces.run_inside(tmp_path, ETC, INTERFACES, namespaces.TESTS / "oracle_inside.py")
     counts = json.loads(output)
     assert counts["getaddrinfo"][0] > 10_000 and counts["getnameinfo"][0] > 5_000
-    assert counts["asked libc"] < 300       # names that are not ASCII, and AI_CANONIDN
+    assert counts["asked libc"] < 300  # names that are not ASCII, and AI_CANONIDN
     assert (counts["getaddrinfo"][1], counts["getnameinfo"][1]) == (0, 0), differences

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._version import __version__
 from .errors import (
-    DriverUnavailable, InvalidName, NameNotFound, NoRecords, ResolveError, ResolverBusy, ResolveTimeout, ServerFailure)
+    DriverUnavailable,
+    InvalidName,
+    NameNotFound,
+    NoRecords,
+    ResolveError,
+    ResolverBusy,
+    ResolveTimeout,
+    ServerFailure,
+)
 from .loop import Loop
 from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
@@ -22,8 +30,8 @@ if TYPE_CHECKING:
     from .resolver import Resolver
 
 __all__ = ('DriverUnavailable', 'EventLoopPolicy', 'InvalidName', 'Loop', 'NameNotFound', 'NoRecords', 'ResolveError',
-           'ResolveTimeout', 'Resolver', 'ResolverBusy', 'ServerFailure', 'StreamTransport', 'TLSOffload', 'TLSOptions', 'install',
-           '__version__', 'new_event_loop', 'run')
+           'ResolveTimeout', 'Resolver', 'ResolverBusy', 'ServerFailure', 'StreamTransport', 'TLSOffload',
+           'TLSOptions', 'install', '__version__', 'new_event_loop', 'run')
 
 _T = TypeVar('_T')
 

@@ -14,7 +14,10 @@ class DriverUnavailable(OSError):
 
 
 class ResolveError(socket.gaierror):
-    """A ``Resolver`` has found nothing; ``errno`` is what getaddrinfo(3) says of it, the text names name, type and cause."""
+    """A ``Resolver`` has found nothing.
+
+    ``errno`` is what getaddrinfo(3) says of it, the text names name, type and cause.
+    """
 
 
 class NameNotFound(ResolveError):

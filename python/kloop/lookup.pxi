@@ -60,7 +60,7 @@ def set_names(by_names, by_libc, explain, stock, stock_c):
     _stock_c_getaddrinfo = stock_c
 
 
-def getaddrinfo_is_stock():
+cpdef bint getaddrinfo_is_stock() except -1:
     """Whether asyncio would call the standard library's own getaddrinfo; tests replace the module that asyncio has, too."""
     return (_base_events.socket is _socket_module and _socket_module.getaddrinfo is _stock_getaddrinfo
             and _c_socket_module.getaddrinfo is _stock_c_getaddrinfo)
@@ -95,8 +95,9 @@ cdef class LookupCall(SocketCall):
         if resolver is UNSET:
             resolver = loop.resolver
         if resolver is None or loop._debug or not getaddrinfo_is_stock() or not _fits(
-                self.given_host, self.given_port, self.family, self.kind, self.protocol, self.flags):
-            self.inner = _by_names(loop, resolver, self.given_host, self.given_port, self.family, self.kind, self.protocol, self.flags)
+                &self.query, self.given_host, self.given_port, self.family, self.kind, self.protocol, self.flags):
+            self.inner = _by_names(loop, resolver, self.given_host, self.given_port, self.family, self.kind,
+                                   self.protocol, self.flags)
             return 0
         self.resolver = resolver
         if not _plain_host(self.given_host, &self.query):
@@ -106,10 +107,6 @@ cdef class LookupCall(SocketCall):
         elif self.given_port is not None:
             self.query.service = <uint64_t>self.port_text
             self.query.service_len = strlen(self.port_text)
-        self.query.family = self.family
-        self.query.socktype = self.kind
-        self.query.protocol = self.protocol
-        self.query.flags = self.flags
         PySys_Audit("socket.getaddrinfo", "OOiii", <PyObject *>self.given_host, <PyObject *>self.given_port, self.query.family,
                     self.query.socktype, self.query.protocol)
         return 1
@@ -253,6 +250,25 @@ cdef int _end_lookups(LoopCore loop) except -1:
 
 # ---- answers
 
+cdef object _ipv4_text(const unsigned char *address):
+    """As inet_ntop(3), which takes a twentieth of a look-up for its printf."""
+    cdef char text[ADDRESS_TEXT]
+    cdef int i, end = 0
+    cdef unsigned char byte
+    for i in range(4):
+        byte = address[i]
+        if byte >= 100:
+            text[end] = <char>(c'0' + byte // 100)
+            end += 1
+        if byte >= 10:
+            text[end] = <char>(c'0' + byte // 10 % 10)
+            end += 1
+        text[end] = <char>(c'0' + byte % 10)
+        text[end + 1] = c'.'
+        end += 2
+    return PyUnicode_DecodeUTF8(text, end - 1, NULL)
+
+
 cdef list _address_infos(const char *data):
     """The list that socket.getaddrinfo() answers."""
     cdef kloop_addrinfo info
@@ -268,8 +284,11 @@ cdef list _address_infos(const char *data):
     for i in range(count):
         memcpy(&info, data, sizeof(info))
         data += sizeof(info)
-        inet_ntop(info.family, info.address, text, ADDRESS_TEXT)
-        address = PyUnicode_DecodeUTF8(text, strlen(text), NULL)
+        if info.family == AF_INET:
+            address = _ipv4_text(info.address)
+        else:
+            inet_ntop(AF_INET6, info.address, text, ADDRESS_TEXT)
+            address = PyUnicode_DecodeUTF8(text, strlen(text), NULL)
         if info.family == AF_INET6:
             sockaddr = (address, info.port, 0, info.scope)
         else:
@@ -318,9 +337,17 @@ cdef object _read_value(const char **at, const char *end):
 
 # ---- questions
 
-cdef inline bint _is_int32(object number) except -1:
+cdef inline bint _int32(object number, int32_t *into) except -1:
     """Whether it is an int, or an enum's, that fits into a C int."""
-    return isinstance(number, int) and INT32_LEAST <= number <= INT32_MOST
+    cdef int overflow = 0
+    cdef long value
+    if not isinstance(number, int):
+        return False
+    value = PyLong_AsLongAndOverflow(number, &overflow)
+    if overflow or value < INT32_LEAST or value > INT32_MOST:
+        return False
+    into[0] = <int32_t>value
+    return True
 
 
 cdef bint _is_plain(const char *text, Py_ssize_t size) noexcept:
@@ -402,11 +429,13 @@ cdef LookupCall _new_lookup(LoopCore loop, ResolverCore resolver, uint32_t kind,
     return call
 
 
-cdef bint _fits(host, port, family, kind, protocol, flags) except -1:
-    """Whether socket.getaddrinfo() would not complain of what these are."""
+cdef bint _fits(kloop_lookup *query, host, port, family, kind, protocol, flags) except -1:
+    """Whether socket.getaddrinfo() would not complain of what these are; the numbers are then in query."""
+    cdef int32_t number
     return ((host is None or isinstance(host, (str, bytes)))
-            and (PyLong_CheckExact(port) and INT32_LEAST <= port <= INT32_MOST or port is None or isinstance(port, (str, bytes)))
-            and _is_int32(family) and _is_int32(kind) and _is_int32(protocol) and _is_int32(flags))
+            and (port is None or isinstance(port, (str, bytes)) or PyLong_CheckExact(port) and _int32(port, &number))
+            and _int32(family, &query.family) and _int32(kind, &query.socktype)
+            and _int32(protocol, &query.protocol) and _int32(flags, &query.flags))
 
 
 def getaddrinfo(LoopCore self, host, port, *, family=0, type=0, proto=0, flags=0):
@@ -432,17 +461,17 @@ def lookup_addrinfo(LoopCore loop, ResolverCore resolver, host, port, family, ty
     """What getaddrinfo is asked: answers None for arguments that socket.getaddrinfo() itself must complain of."""
     cdef bytes name, service
     cdef LookupCall call
-    if not _fits(host, port, family, type, proto, flags):
+    cdef kloop_lookup query
+    memset(&query, 0, sizeof(query))
+    if not _fits(&query, host, port, family, type, proto, flags):
         return None
     name = _host_bytes(host)
     service = _service_bytes(port)
     call = _new_lookup(loop, resolver, KLOOP_LOOKUP_ADDRINFO, None, explain)
+    call.query = query
+    call.query.kind = KLOOP_LOOKUP_ADDRINFO
     call.host = name
     call.service = service
-    call.query.family = family
-    call.query.socktype = type
-    call.query.protocol = proto
-    call.query.flags = flags
     return call
 
 

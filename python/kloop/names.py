@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .loop import Loop
 
 VARIABLE = 'KLOOP_DNS'
-_UINT32 = 0xffffffff
+_UINT32 = 0xFFFFFFFF
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
@@ -31,7 +31,7 @@ def are_off() -> bool:
     """Whether KLOOP_DNS=off has names looked up by libc."""
     said = os.environ.get(VARIABLE) or 'on'
     if said not in ('on', 'off'):
-        raise ValueError(f"{VARIABLE}={said!r}: use on or off")
+        raise ValueError(f'{VARIABLE}={said!r}: use on or off')
     return said == 'off'
 
 
@@ -48,11 +48,20 @@ _GETNAMEINFO = socket.getnameinfo if _is_stock('getnameinfo') else None
 
 
 def _getnameinfo_is_stock() -> bool:
-    return base_events.socket is socket and socket.getnameinfo is _GETNAMEINFO  # type: ignore[attr-defined]
+    module: Any = base_events.socket  # type: ignore[attr-defined]
+    return module is socket and socket.getnameinfo is _GETNAMEINFO
 
 
-async def getaddrinfo(loop: Loop, resolver: _core.ResolverCore | None, host: Any, port: Any, family: int, type: int,
-                      proto: int, flags: int) -> Any:
+async def getaddrinfo(
+    loop: Loop,
+    resolver: _core.ResolverCore | None,
+    host: Any,
+    port: Any,
+    family: int,
+    type: int,
+    proto: int,
+    flags: int,
+) -> Any:
     """What socket.getaddrinfo() answers. A loop's own does the usual by itself, and comes here for the rest."""
     if _core.getaddrinfo_is_stock():
         if resolver is not None:
@@ -63,15 +72,22 @@ async def getaddrinfo(loop: Loop, resolver: _core.ResolverCore | None, host: Any
                 if found is not None:
                     return found
         elif _is_numeric(host, port):
-            function = loop._getaddrinfo_debug if loop._debug else socket.getaddrinfo
+            function: Any = socket.getaddrinfo
+            if loop._debug:
+                function = loop._getaddrinfo_debug  # type: ignore[attr-defined]
             return function(host, port, family, type, proto, flags)
-    return await base_events.BaseEventLoop.getaddrinfo(loop, host, port, family=family, type=type, proto=proto, flags=flags)
+    return await base_events.BaseEventLoop.getaddrinfo(
+        loop, host, port, family=family, type=type, proto=proto, flags=flags
+    )
 
 
 async def _timed(loop: Loop, call: Any, host: Any, port: Any, family: int, type: int, proto: int, flags: int) -> Any:
     """Logs as asyncio's _getaddrinfo_debug() does."""
-    options = [f'{name}={value!r}' for name, value in (('family', family), ('type', type), ('proto', proto), ('flags', flags))
-               if value]
+    options = [
+        f'{name}={value!r}'
+        for name, value in (('family', family), ('type', type), ('proto', proto), ('flags', flags))
+        if value
+    ]
     about = ', '.join([f'{host}:{port!r}', *options])
     base_events.logger.debug('Get address info %s', about)  # type: ignore[attr-defined]
     started = loop.time()
@@ -92,8 +108,10 @@ async def getnameinfo(loop: Loop, resolver: _core.ResolverCore | None, sockaddr:
         if resolver is not None:
             # Complains of what is no address, and asks nobody.
             address, service = socket.getnameinfo(sockaddr, _NUMERIC)
-            scope = sockaddr[3] & _UINT32 if len(sockaddr) > 3 else 0     # as the socket module reads it
-            call = _core.lookup_nameinfo(loop, resolver, address.partition('%')[0], int(service), scope, flags, _explain)
+            scope = sockaddr[3] & _UINT32 if len(sockaddr) > 3 else 0  # as the socket module reads it
+            call = _core.lookup_nameinfo(
+                loop, resolver, address.partition('%')[0], int(service), scope, flags, _explain
+            )
             found: tuple[str, str] | None = await call
             if found is not None:
                 return found
@@ -102,6 +120,7 @@ async def getnameinfo(loop: Loop, resolver: _core.ResolverCore | None, sockaddr:
 
 def _explain(status: int, text: str) -> Exception:
     from .resolver import explain
+
     return explain(status, text)
 
 
@@ -121,9 +140,14 @@ def _is_address(host: Any) -> bool:
         address, _, zone = text.partition('%')
         socket.inet_pton(socket.AF_INET6 if zone or ':' in address else socket.AF_INET, address)
     except (OSError, ValueError, TypeError, AttributeError):
-        return False        # a name, or what getaddrinfo() shall complain of
+        return False  # a name, or what getaddrinfo() shall complain of
     return True
 
 
-_core.set_names(getaddrinfo, base_events.BaseEventLoop.getaddrinfo, _explain,
-                socket.getaddrinfo if _is_stock('getaddrinfo') else None, _socket.getaddrinfo)
+_core.set_names(
+    getaddrinfo,
+    base_events.BaseEventLoop.getaddrinfo,
+    _explain,
+    socket.getaddrinfo if _is_stock('getaddrinfo') else None,
+    _socket.getaddrinfo,
+)

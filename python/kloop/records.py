@@ -11,52 +11,50 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-_frozen = dataclass(frozen=True)
 
-
-@_frozen
+@dataclass(frozen=True)
 class Record:
     """What all records have."""
 
     ttl: int
 
 
-@_frozen
+@dataclass(frozen=True)
 class A(Record):
     """An IPv4 address (RFC 1035)."""
 
     address: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class AAAA(Record):
     """An IPv6 address (RFC 3596)."""
 
     address: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class CNAME(Record):
     """What a name is an alias of (RFC 1035)."""
 
     target: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class NS(Record):
     """A name server of a zone (RFC 1035)."""
 
     target: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class PTR(Record):
     """Another name, as of an address (RFC 1035)."""
 
     target: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class MX(Record):
     """A host that takes mail; the least ``preference`` comes first (RFC 1035)."""
 
@@ -64,7 +62,7 @@ class MX(Record):
     exchange: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class SOA(Record):
     """The start of a zone; times are in seconds (RFC 1035)."""
 
@@ -77,7 +75,7 @@ class SOA(Record):
     minimum: int
 
 
-@_frozen
+@dataclass(frozen=True)
 class SRV(Record):
     """A host and port of a service; the least ``priority`` comes first (RFC 2782)."""
 
@@ -87,7 +85,7 @@ class SRV(Record):
     target: str
 
 
-@_frozen
+@dataclass(frozen=True)
 class TXT(Record):
     """Character strings, of up to 255 bytes each (RFC 1035)."""
 
@@ -99,7 +97,7 @@ class TXT(Record):
         return b''.join(self.strings).decode(errors='surrogateescape')
 
 
-@_frozen
+@dataclass(frozen=True)
 class CAA(Record):
     """Who may issue certificates (RFC 8659)."""
 
@@ -108,7 +106,7 @@ class CAA(Record):
     value: bytes
 
 
-@_frozen
+@dataclass(frozen=True)
 class SVCB(Record):
     """How to reach a service (RFC 9460). ``priority`` 0: it is an alias of ``target``.
 
@@ -130,12 +128,12 @@ class SVCB(Record):
     others: tuple[tuple[int, bytes], ...] = ()
 
 
-@_frozen
+@dataclass(frozen=True)
 class HTTPS(SVCB):
     """As SVCB, of a web site (RFC 9460)."""
 
 
-@_frozen
+@dataclass(frozen=True)
 class Other(Record):
     """A record of a type that has no class here: its type's number, and its data as a zone file has it."""
 
@@ -150,9 +148,10 @@ _R = TypeVar('_R', bound=Record, covariant=True)
 class Answer(Generic[_R]):
     """What was found. Iterating, ``len()`` and indexing are those of ``records``.
 
-    ``name``: the canonical name, to which CNAME records led; ``aliases``: the names that led there, the one that was asked
-    for first. ``ttl``: seconds for which all of it holds. ``stale``: past its TTL, as no server answers
-    (``Resolver(serve_stale=...)``). ``authenticated``: the server says that DNSSEC has proved it, and ``trust_ad`` is set.
+    ``name``: the canonical name, to which CNAME records led; ``aliases``: the names that led there, the one
+    that was asked for first. ``ttl``: seconds for which all of it holds. ``stale``: past its TTL, as no server
+    answers (``Resolver(serve_stale=...)``). ``authenticated``: the server says that DNSSEC has proved it, and
+    ``trust_ad`` is set.
     """
 
     name: str
@@ -173,12 +172,33 @@ class Answer(Generic[_R]):
 
 
 # The numbers of types: https://www.iana.org/assignments/dns-parameters
-TYPES: dict[str, int] = {'A': 1, 'NS': 2, 'CNAME': 5, 'SOA': 6, 'PTR': 12, 'MX': 15, 'TXT': 16, 'AAAA': 28, 'SRV': 33,
-                         'SVCB': 64, 'HTTPS': 65, 'CAA': 257}
+TYPES: dict[str, int] = {
+    'A': 1,
+    'NS': 2,
+    'CNAME': 5,
+    'SOA': 6,
+    'PTR': 12,
+    'MX': 15,
+    'TXT': 16,
+    'AAAA': 28,
+    'SRV': 33,
+    'SVCB': 64,
+    'HTTPS': 65,
+    'CAA': 257,
+}
 
 # Parameters of SVCB and HTTPS records, by the numbers of their keys (RFC 9460 section 14.3.2, RFC 9461, RFC 9540).
-_PARAMETERS: dict[int, str] = {0: 'mandatory', 1: 'alpn', 2: 'no_default_alpn', 3: 'port', 4: 'ipv4hint', 5: 'ech', 6: 'ipv6hint',
-                               7: 'dohpath', 8: 'ohttp'}
+_PARAMETERS: dict[int, str] = {
+    0: 'mandatory',
+    1: 'alpn',
+    2: 'no_default_alpn',
+    3: 'port',
+    4: 'ipv4hint',
+    5: 'ech',
+    6: 'ipv6hint',
+    7: 'dohpath',
+    8: 'ohttp',
+}
 
 
 def _text(ttl: int, strings: list[bytes]) -> TXT:
@@ -207,7 +227,19 @@ def _https(*values: Any) -> SVCB:
 
 
 _MAKERS: dict[int, Callable[..., Record]] = {
-    1: A, 2: NS, 5: CNAME, 6: SOA, 12: PTR, 15: MX, 16: _text, 28: AAAA, 33: SRV, 64: _svcb, 65: _https, 257: CAA}
+    1: A,
+    2: NS,
+    5: CNAME,
+    6: SOA,
+    12: PTR,
+    15: MX,
+    16: _text,
+    28: AAAA,
+    33: SRV,
+    64: _svcb,
+    65: _https,
+    257: CAA,
+}
 
 
 def make_record(value: list[Any]) -> Record:

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from .loop import Loop
 
 RESOLV_CONF = '/etc/resolv.conf'
-_FILES = {'hosts': '/etc/hosts', 'services': '/etc/services', 'nsswitch': '/etc/nsswitch.conf',
-          'gai_conf': '/etc/gai.conf', 'host_conf': '/etc/host.conf'}
+_FILES = {
+    'hosts': '/etc/hosts',
+    'services': '/etc/services',
+    'nsswitch': '/etc/nsswitch.conf',
+    'gai_conf': '/etc/gai.conf',
+    'host_conf': '/etc/host.conf',
+}
 _PORT, _TLS_PORT = 53, 853
 _NS_PER_S = 1_000_000_000
 
@@ -98,7 +103,10 @@ class ResolvConf:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An answer in the cache. ``type`` 0: of any, as the name does not exist. ``left_s``: of its TTL; negative: stale."""
+    """An answer in the cache.
+
+    ``type`` 0: of any, as the name does not exist. ``left_s``: seconds of its TTL; negative: it is stale.
+    """
 
     name: str
     type: int
@@ -126,8 +134,12 @@ class Cache:
 
     def entries(self) -> list[CacheEntry]:
         """What it holds, the answer used last first."""
-        return [CacheEntry(name, number, canonical, tuple([records.make_record(record) for record in found]), status == 0, left)
-                for name, number, canonical, found, status, left in self._resolver._tell('e')]
+        return [
+            CacheEntry(
+                name, number, canonical, tuple([records.make_record(record) for record in found]), status == 0, left
+            )
+            for name, number, canonical, found, status, left in self._resolver._tell('e')
+        ]
 
 
 class Resolver(_core.ResolverCore):
@@ -146,9 +158,10 @@ class Resolver(_core.ResolverCore):
     ``hosts``, ``services``, ``nsswitch``, ``gai_conf``, ``host_conf``: paths of the other files; None: an empty
     one. By default the system's; with ``servers`` of your own nsswitch.conf is not read, as libc knows nothing of them.
 
-    ``cache_entries``: bound of the cache, in answers; 0: none. ``max_ttl``, ``max_negative_ttl``: seconds for which an answer is kept at
-    most, and that there is none. ``serve_stale``: seconds past its TTL for which an answer is kept for the case that no server
-    answers (RFC 8767). ``concurrency``: questions at a time. ``queue``: how many more may wait.
+    ``cache_entries``: bound of the cache, in answers; 0: none. ``max_ttl``, ``max_negative_ttl``: seconds for which
+    an answer is kept at most, and that there is none. ``serve_stale``: seconds past its TTL for which an answer is
+    kept for the case that no server answers (RFC 8767). ``concurrency``: questions at a time. ``queue``: how many
+    more may wait.
     ``keep_case``: ask with names as they are; else their letters' case is random and must come back (0x20).
 
     ``tls``: ask over TLS (RFC 7858), at port 853; a text is the name that certificates must have, True: the server's
@@ -157,17 +170,39 @@ class Resolver(_core.ResolverCore):
     Raises ValueError for what makes no sense, OSError for a file that can't be read.
     """
 
-    def __init__(self, servers: Sequence[str] | None = None, *,
-                 search: Sequence[str] | None = None, ndots: int | None = None, timeout: float | None = None,
-                 attempts: int | None = None, rotate: bool | None = None, use_tcp: bool | None = None,
-                 edns0: bool | None = None, trust_ad: bool | None = None, single_request: bool | None = None,
-                 no_aaaa: bool | None = None, no_tld_query: bool | None = None, no_reload: bool | None = None,
-                 file: Path = RESOLV_CONF, environment: bool = True,
-                 hosts: Path = SYSTEM, services: Path = SYSTEM, nsswitch: Path = SYSTEM, gai_conf: Path = SYSTEM,
-                 host_conf: Path = SYSTEM,
-                 cache_entries: int = 10_000, max_ttl: float = 86_400, max_negative_ttl: float = 3_600,
-                 serve_stale: float = 0, concurrency: int = 256, queue: int = 100_000, keep_case: bool = False,
-                 tls: bool | str = False, tls_ca_file: Path = None) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str] | None = None,
+        *,
+        search: Sequence[str] | None = None,
+        ndots: int | None = None,
+        timeout: float | None = None,
+        attempts: int | None = None,
+        rotate: bool | None = None,
+        use_tcp: bool | None = None,
+        edns0: bool | None = None,
+        trust_ad: bool | None = None,
+        single_request: bool | None = None,
+        no_aaaa: bool | None = None,
+        no_tld_query: bool | None = None,
+        no_reload: bool | None = None,
+        file: Path = RESOLV_CONF,
+        environment: bool = True,
+        hosts: Path = SYSTEM,
+        services: Path = SYSTEM,
+        nsswitch: Path = SYSTEM,
+        gai_conf: Path = SYSTEM,
+        host_conf: Path = SYSTEM,
+        cache_entries: int = 10_000,
+        max_ttl: float = 86_400,
+        max_negative_ttl: float = 3_600,
+        serve_stale: float = 0,
+        concurrency: int = 256,
+        queue: int = 100_000,
+        keep_case: bool = False,
+        tls: bool | str = False,
+        tls_ca_file: Path = None,
+    ) -> None:
         if servers is not None and nsswitch is SYSTEM:
             nsswitch = None
         lines = _Lines()
@@ -175,8 +210,13 @@ class Resolver(_core.ResolverCore):
         if environment:
             for variable in ('LOCALDOMAIN', 'RES_OPTIONS'):
                 lines.add(variable, ' '.join(os.environ.get(variable, '').split()))
-        for name, path in (('hosts', hosts), ('services', services), ('nsswitch', nsswitch), ('gai_conf', gai_conf),
-                           ('host_conf', host_conf)):
+        for name, path in (
+            ('hosts', hosts),
+            ('services', services),
+            ('nsswitch', nsswitch),
+            ('gai_conf', gai_conf),
+            ('host_conf', host_conf),
+        ):
             lines.path(name, _FILES[name] if path is SYSTEM else path)
         if servers is not None:
             lines.add('servers', ' '.join(_servers(servers, _TLS_PORT if tls else _PORT)))
@@ -185,9 +225,17 @@ class Resolver(_core.ResolverCore):
         lines.number('ndots', ndots, 0, 15)
         lines.number('attempts', attempts, 1, 100)
         lines.duration('timeout', timeout, least=0.001)
-        for name, flag in (('rotate', rotate), ('use_tcp', use_tcp), ('edns0', edns0), ('trust_ad', trust_ad),
-                           ('single_request', single_request), ('no_aaaa', no_aaaa), ('no_tld_query', no_tld_query),
-                           ('no_reload', no_reload), ('keep_case', keep_case)):
+        for name, flag in (
+            ('rotate', rotate),
+            ('use_tcp', use_tcp),
+            ('edns0', edns0),
+            ('trust_ad', trust_ad),
+            ('single_request', single_request),
+            ('no_aaaa', no_aaaa),
+            ('no_tld_query', no_tld_query),
+            ('no_reload', no_reload),
+            ('keep_case', keep_case),
+        ):
             lines.flag(name, flag)
         lines.number('cache_entries', cache_entries, 0, 1 << 31)
         lines.number('concurrency', concurrency, 1, 1 << 20)
@@ -234,21 +282,22 @@ class Resolver(_core.ResolverCore):
     async def resolve(self, name: str, type: str | int = 'A') -> records.Answer[Any]:
         """The records of a type that a name has.
 
-        ``type`` is one of ``RecordType``, or a type's number: records without a class are ``records.Other``. The name is
-        taken as absolute, with or without a dot at its end: neither search list nor hosts file count.
+        ``type`` is one of ``RecordType``, or a type's number: records without a class are ``records.Other``. The
+        name is taken as absolute, with or without a dot at its end: neither search list nor hosts file count.
 
-        Raises NameNotFound, NoRecords, ServerFailure, ResolveTimeout, InvalidName, ResolverBusy: all ResolveError, which is
-        a socket.gaierror.
+        Raises NameNotFound, NoRecords, ServerFailure, ResolveTimeout, InvalidName, ResolverBusy: all ResolveError,
+        which is a socket.gaierror.
         """
         number = type if isinstance(type, int) else records.TYPES.get(type.upper(), 0)
         if not 0 < number < 1 << 16:
             raise ValueError(f'type={type!r}: use one of {", ".join(sorted(records.TYPES))}, or a number')
         found: records.Answer[Any] = await _core.lookup_records(
-            _loop(), self, _name_bytes(name), number, records.make_answer, explain)
+            _loop(), self, _name_bytes(name), number, records.make_answer, explain
+        )
         return found
 
     async def lookup_ip(self, host: str, family: int = socket.AF_UNSPEC) -> list[str]:
-        """The addresses of a host, sorted as RFC 6724 has it: of the hosts file, or of A and AAAA records, by the search list.
+        """The addresses of a host: of the hosts file, or of A and AAAA records, by the search list; sorted by RFC 6724.
 
         ``family``: AF_INET, AF_INET6, or both. Raises as resolve().
         """
@@ -263,10 +312,12 @@ class Resolver(_core.ResolverCore):
         found: list[str] = await _core.lookup_addr(_loop(), self, text.encode(), _same, explain)
         return found
 
-    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0,
-                          flags: int = 0) -> list[Any]:
-        """As socket.getaddrinfo(), by this resolver, or by libc, in the loop's executor, where that knows more sources."""
-        return await names.getaddrinfo(_loop(), self, host, port, family, type, proto, flags)
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> list[Any]:
+        """As socket.getaddrinfo(), by this resolver; by libc, in the loop's executor, where that knows more sources."""
+        found: list[Any] = await names.getaddrinfo(_loop(), self, host, port, family, type, proto, flags)
+        return found
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """As socket.getnameinfo(), likewise."""
@@ -282,15 +333,16 @@ class Resolver(_core.ResolverCore):
     @property
     def resolv_conf(self) -> ResolvConf:
         """What applies now."""
-        servers, search, *others, unknown = self._tell('c')
-        return ResolvConf(tuple(servers), tuple(search), *others, unknown=tuple(unknown))
+        fields: list[Any] = [tuple(field) if isinstance(field, list) else field for field in self._tell('c')]
+        return ResolvConf(*fields)
 
     def stats(self) -> ResolverStats:
         """Counters since it was made, and gauges."""
         counters, servers, foreign = self._tell('s')
         needs = [f'{line}: {source}' for line, source in zip(('hosts', 'services'), foreign, strict=True) if source]
-        return ResolverStats(**dict(counters), servers=tuple(ServerStats(*server) for server in servers),
-                             needs_libc=', '.join(needs))
+        return ResolverStats(
+            **dict(counters), servers=tuple(ServerStats(*server) for server in servers), needs_libc=', '.join(needs)
+        )
 
     def __enter__(self) -> Resolver:
         return self
@@ -358,7 +410,9 @@ def _server(text: str, port: int) -> str:
         if not 0 < number < 1 << 16:
             raise ValueError(number)
     except ValueError:
-        raise ValueError(f'servers: {text!r} is no address of a server; give one as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53') from None
+        raise ValueError(
+            f'servers: {text!r} is no address of a server; give one as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53'
+        ) from None
     return f'[{address}]:{number}' if address.version == 6 else f'{address}:{number}'
 
 
@@ -388,7 +442,7 @@ def _loop() -> Loop:
     loop = events.get_running_loop()
     if not isinstance(loop, _core.LoopCore):
         raise RuntimeError(f'a kloop.Resolver needs a kloop event loop; the one that runs is {loop!r}')
-    return loop  # type: ignore[return-value]
+    return loop
 
 
 def _same(value: Any) -> Any:
