@@ -76,7 +76,8 @@ def main() -> None:
     for what, _ in PANELS:
         for loop in LOOPS:
             values = sorted(samples[what, loop])
-            print(f"{what:10} {loop:14} median {values[len(values) // 2]:8.1f} us, 99 % {values[len(values) * 99 // 100]:9.1f} us")
+            median, late = values[len(values) // 2], values[len(values) * 99 // 100]
+            print(f"{what:10} {loop:14} median {median:8.1f} us, 99 % {late:9.1f} us")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Name servers of Debian: knot with a zone, unbound and dnsmasq in front of it. A test is skipped where one is missing."""
+"""Name servers of Debian: knot with a zone, unbound and dnsmasq in front of it. A test without its server is skipped."""
 
 import contextlib
 import shutil
@@ -10,7 +10,8 @@ import pytest
 
 START_LIMIT_S = 20
 
-ZONE = """$ORIGIN example.
+LARGE = " ".join(f'"{number:0200}"' for number in range(40))
+ZONE = f"""$ORIGIN example.
 $TTL 300
 @ SOA ns root 1 2 3 4 60
 @ NS ns
@@ -27,8 +28,8 @@ ca CAA 0 issue "ca.example"
 web HTTPS 1 . alpn=h2,h3 port=8443 ipv4hint=192.0.2.1 ipv6hint=2001:db8::1
 svc SVCB 2 target.example. mandatory=alpn alpn=foo
 pointer PTR www
-large TXT %s
-""" % " ".join(f'"{number:0200}"' for number in range(40))
+large TXT {LARGE}
+"""
 
 
 def find(name):

@@ -129,7 +129,8 @@ def test_dns_over_tls(kloop, loop, unbound, authority):
         assert len(run(loop, resolver.resolve("www.example"))) == 2
 
 
-@pytest.mark.parametrize("wrong", [{"tls": "other.example"}, {"tls": True, "tls_ca_file": None}], ids=["name", "authority"])
+@pytest.mark.parametrize(
+    "wrong", [{"tls": "other.example"}, {"tls": True, "tls_ca_file": None}], ids=["name", "authority"])
 def test_dns_over_tls_with_a_certificate_that_is_not_the_servers(kloop, loop, unbound, authority, wrong):
     options = {"tls_ca_file": authority.certificate, **wrong}
     with kloop.Resolver([unbound[1]], file=None, attempts=1, **options) as resolver:
@@ -161,8 +162,8 @@ def test_many_names_by_a_real_server(kloop, loop, unbound):
 
 # ---- several servers, in a network of their own
 
-@pytest.mark.parametrize("order", ["dead good", "silent good", "slow good", "lying good", "truncating good", "failing good",
-                                   "dead silent good", "lying"])
+@pytest.mark.parametrize("order", [
+    "dead good", "silent good", "slow good", "lying good", "truncating good", "failing good", "dead silent good", "lying"])
 def test_several_servers(kloop, tmp_path, order, may_be_long):
     """As /etc/resolv.conf names them, at port 53: what the first can't say another does, and libc finds the same."""
     namespaces.require()
