@@ -1,4 +1,4 @@
-"""Name servers of Debian: knot with a zone, unbound and dnsmasq in front of it. A test without its server is skipped."""
+"""Name servers of Debian: knot with a zone, unbound and dnsmasq in front of it. Tests are skipped without."""
 
 import contextlib
 import shutil

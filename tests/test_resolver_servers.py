@@ -163,7 +163,8 @@ def test_many_names_by_a_real_server(kloop, loop, unbound):
 # ---- several servers, in a network of their own
 
 @pytest.mark.parametrize("order", [
-    "dead good", "silent good", "slow good", "lying good", "truncating good", "failing good", "dead silent good", "lying"])
+    "dead good", "silent good", "slow good", "lying good", "truncating good", "failing good", "dead silent good",
+    "lying"])
 def test_several_servers(kloop, tmp_path, order, may_be_long):
     """As /etc/resolv.conf names them, at port 53: what the first can't say another does, and libc finds the same."""
     namespaces.require()
