@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rows import AIOFASTNET, EPOLL, SPIN, SQPOLL, SSL
+from rows import AIODNS, AIOFASTNET, EPOLL, SPIN, SQPOLL, SSL
 
 # In place of a loop to compare with: the figure itself is meant.
 ABSOLUTE = ""
@@ -93,6 +93,10 @@ GOALS = (
     Goal("micro/timers", "per_second", at_least=3),
     Goal("micro/threadsafe", "per_second", at_least=2.5),
     Goal("micro/sleep0", "per_second", at_least=1.5),
+    Goal("names/(localhost|known)", "per_second", at_least=20),
+    Goal("names/distinct", "per_second", at_least=2, base=AIODNS),
+    Goal("names/distinct", "cpu_us", at_most=1, base=AIODNS),
+    Goal("names/distinct", "thread", at_most=0.05, base=ABSOLUTE),
     Goal("idle/100", "cpu_ms_s", at_most=1.3),
     Goal("idle/0", "wakeups_s", at_most=0, base=ABSOLUTE),
     Goal("startup", "ms", at_most=10, base=ABSOLUTE),

@@ -191,6 +191,48 @@ def micro(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics
     return {name: got[name] for name in ("per_second", "cpu_us")}
 
 
+# What names.py has around it: a network with the name server and nothing else, and files of /etc that say so.
+NAMES_SCRIPT = """
+set -e
+mount --make-rprivate /
+ip link set lo up
+for file in resolv.conf hosts nsswitch.conf; do mount --bind "$1/$file" "/etc/$file"; done
+# Its standard input ends with this script's.
+taskset -c "$2" "$3" 53 < "$1/alive" > "$1/port" &
+while [ ! -s "$1/port" ]; do sleep 0.01; done
+shift 3
+exec "$@"
+"""
+NAMES_ETC = {
+    "resolv.conf": "nameserver 127.0.0.1\n",
+    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "nsswitch.conf": "hosts: files dns\nservices: files\n",
+}
+
+
+def look_up(setup: Setup, what: str, variant: str, malloc: str, *options: str) -> dict:
+    """What names.py prints, in namespaces of its own with a name server on the load's core."""
+    command = python(setup.server_core, variant, malloc, SERVERS / "names.py", what, *options)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in NAMES_ETC.items():
+            Path(folder, name).write_text(text)
+        os.mkfifo(f"{folder}/alive")
+        alive = os.open(f"{folder}/alive", os.O_RDWR)
+        try:
+            namespaces = ["unshare", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+            command["args"] = [*namespaces, "sh", "-c", NAMES_SCRIPT, "sh", folder, str(setup.load_core),
+                               native.floor(native.DNS_SERVER), *command["args"]]
+            return run_once(native.GRACE_S, **command)
+        finally:
+            os.close(alive)
+
+
+def names(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """Names: one that is known again and again, or 10,000 that are not, 256 at a time."""
+    got = look_up(setup, row.name, variant, malloc)
+    return {name: got[name] for name in ("per_second", "cpu_us", "p50_us", "p99_us", "thread")}
+
+
 def process(_: Setup, row: Row, variant: str, malloc: str, __: bool) -> Metrics:
     """Child processes. On all cores: they would otherwise take the loop's from it."""
     if variant == FLOOR:
@@ -274,6 +316,7 @@ KINDS = {
     "micro": micro,
     "idle": idle,
     "memory": memory,
+    "names": names,
     "process": process,
     "sock": sock,
     "startup": startup,

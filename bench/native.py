@@ -15,6 +15,7 @@ import machine
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = ROOT / ".work" / "bench-load"
 FLOOR_PROCESS = "floor_process"
+DNS_SERVER = "dns_server"
 # Beyond the time that a run asks for: connecting, draining, a slow machine.
 GRACE_S = 90
 

@@ -20,9 +20,11 @@ TLS_ENDS = ("server", "client")
 SPIN, SQPOLL, EPOLL = "kloop+spin", "kloop+sqpoll", "kloop+epoll"
 # What the rows of TLS are compared with: kloop that leaves TLS to OpenSSL, and a peer.
 SSL, AIOFASTNET = "kloop+ssl", "uvloop+aiofastnet"
+# What the rows of names are compared with besides libc in a thread, which is what asyncio and uvloop have.
+AIODNS = "uvloop+aiodns"
 # bench/floor.c, bench/floor_process.c: what is left when the loop, Python and Go are taken away.
 FLOOR = "C floor"
-ONLY_IN_SOME_ROWS = (SPIN, SQPOLL, SSL, AIOFASTNET, FLOOR)
+ONLY_IN_SOME_ROWS = (SPIN, SQPOLL, SSL, AIOFASTNET, AIODNS, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def _others() -> list[Row]:
         Row("client", size_bytes=small, conns=100),
         Row("busy", size_bytes=small, conns=10, extra=(EPOLL,)),
         *(Row("micro", name=name, extra=(EPOLL,)) for name in MICROS),
+        Row("names", name="localhost"),
+        *(Row("names", name=name, extra=(AIODNS, EPOLL)) for name in ("known", "single", "distinct")),
         Row("idle", name="100", extra=(EPOLL,)),
         Row("idle", name="0"),
         Row("startup"),

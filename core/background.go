@@ -2,7 +2,9 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 )
 
@@ -15,14 +17,17 @@ var background struct {
 // Background answers the background loop of the process, which is started when it is first
 // asked for and then runs for ever, in a thread of its own. Others must neither stop nor
 // close it.
-func Background() (*Loop, error) {
+func Background() (*Loop, error) { return BackgroundOn("") }
+
+// BackgroundOn is Background, which is made on this driver if it does not run yet.
+func BackgroundOn(driver DriverName) (*Loop, error) {
 	background.mu.Lock()
 	defer background.mu.Unlock()
 	if background.loop != nil {
 		return background.loop, nil
 	}
 	made := make(chan error)
-	go runBackground(made)
+	go runBackground(driver, made)
 	if err := <-made; err != nil {
 		return nil, err
 	}
@@ -31,9 +36,9 @@ func Background() (*Loop, error) {
 
 // runBackground makes the loop in the thread that runs it: a ring that another thread has
 // made would have to be made anew.
-func runBackground(made chan<- error) {
+func runBackground(driver DriverName, made chan<- error) {
 	runtime.LockOSThread()
-	loop, err := NewLoop(LoopOptions{})
+	loop, err := NewLoop(LoopOptions{Driver: driver})
 	if err != nil {
 		runtime.UnlockOSThread()
 		made <- err
@@ -43,9 +48,34 @@ func runBackground(made chan<- error) {
 	made <- nil
 	// It ends only when the driver is broken. The next who asks gets another loop; the
 	// thread ends with this goroutine, which leaves it locked.
-	_ = loop.Run(context.Background())
+	broken := runContained(loop)
 	background.mu.Lock()
 	background.loop = nil
 	background.mu.Unlock()
-	_ = loop.Close()
+	if broken == nil {
+		_ = loop.Close()
+	}
+}
+
+// runContained runs a loop, and answers its panic as an error: the process may be another's than Go's, and
+// what waits for the loop has limits of its own. Nothing is known then of the loop's state.
+func runContained(loop *Loop) (broken error) {
+	defer func() {
+		if r := recover(); r != nil {
+			broken = fmt.Errorf("kloop: the background loop has failed: %v\n%s", r, debug.Stack())
+		}
+	}()
+	_ = loop.Run(context.Background())
+	return nil
+}
+
+// Descriptors answers the loop's own: that of its ring or set, and the eventfd that wakes it.
+func (l *Loop) Descriptors() (driver, wake int) {
+	switch driver := l.engine.driver.(type) {
+	case *UringDriver:
+		return int(driver.Ring().Words().FD), l.engine.WakeFD()
+	case *EpollDriver:
+		return int(driver.Set().Words().FD), l.engine.WakeFD()
+	}
+	return -1, l.engine.WakeFD()
 }

@@ -232,6 +232,9 @@ func (l *Loop) Connected(x *Connect, err error) {
 // Post runs f in the loop's thread. For any goroutine.
 func (l *Loop) Post(f func()) { l.engine.Post(f) }
 
+// Ended says that Close was called: what is posted from then on may never run.
+func (l *Loop) Ended() bool { return isDone(l.ended) }
+
 // Stop makes Run return after the iteration under way. For any goroutine.
 func (l *Loop) Stop() {
 	l.stop.Store(true)

@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"slices"
+
 	wire "github.com/miekg/dns"
 )
 
@@ -13,6 +15,7 @@ const ttlMax = 1<<31 - 1
 // found is what a response says about a question.
 type found struct {
 	name    string   // the canonical one, as far as the response leads
+	asked   string   // in the question that it answers
 	aliases []string // the names that lead there
 	records []wire.RR
 	ttl     uint32 // the least of all that was followed
@@ -25,11 +28,17 @@ type found struct {
 	authenticated bool
 }
 
+// newFound is the beginning of a chain.
+func newFound(name string) *found { return &found{name: name, ttl: ttlMax, authenticated: true} }
+
+// chain are the names from the one that was asked for to the canonical one.
+func (f *found) chain() []string { return append(slices.Clip(f.aliases), f.name) }
+
 // follow reads a response: it takes from the answer section the records of the type that
 // belong to the name, or to what its CNAME records lead to. Whatever else is there does not
 // count.
 func follow(m *wire.Msg, name string, rrtype uint16) (*found, error) {
-	f := &found{name: name, ttl: ttlMax}
+	f := &found{name: name, asked: name, ttl: ttlMax}
 	for range hopsMax {
 		var alias *wire.CNAME
 		for _, rr := range m.Answer {
@@ -66,6 +75,9 @@ func (f *found) take(rr wire.RR) {
 	}
 	f.limit(rr)
 	rr.Header().Name = f.name // not in the case that was drawn for the question
+	for _, name := range namesIn(rr) {
+		*name = withoutDrawnCase(*name, f.asked)
+	}
 	f.records = append(f.records, rr)
 }
 
@@ -81,7 +93,7 @@ func (f *found) limit(rr wire.RR) {
 func (f *found) hop(alias *wire.CNAME) error {
 	f.limit(alias)
 	f.aliases = append(f.aliases, f.name)
-	f.name = alias.Target
+	f.name = withoutDrawnCase(alias.Target, f.asked)
 	for _, before := range f.aliases {
 		if equalNames(before, f.name) {
 			return ErrLoop
@@ -105,4 +117,47 @@ func (f *found) negative(m *wire.Msg) {
 		}
 	}
 	f.more = f.kind == ErrNoData && len(f.aliases) > 0
+}
+
+// namesIn are the names in a record's data that a server may have taken from a question, by a pointer.
+func namesIn(rr wire.RR) []*string {
+	switch rr := rr.(type) {
+	case *wire.CNAME:
+		return []*string{&rr.Target}
+	case *wire.NS:
+		return []*string{&rr.Ns}
+	case *wire.PTR:
+		return []*string{&rr.Ptr}
+	case *wire.MX:
+		return []*string{&rr.Mx}
+	case *wire.SRV:
+		return []*string{&rr.Target}
+	case *wire.SOA:
+		return []*string{&rr.Ns, &rr.Mbox}
+	case *wire.SVCB:
+		return []*string{&rr.Target}
+	case *wire.HTTPS:
+		return []*string{&rr.Target}
+	}
+	return nil
+}
+
+// withoutDrawnCase has the labels that a name shares with the question, at its end, in the case of the question as it was
+// asked for. A server that keeps answers, as dnsmasq does, gives them in the case that was drawn for an earlier question.
+func withoutDrawnCase(name, asked string) string {
+	i, j, same := len(name), len(asked), len(name)
+	for i > 0 && j > 0 && lowerByte(name[i-1]) == lowerByte(asked[j-1]) {
+		i, j = i-1, j-1
+		if (i == 0 || name[i-1] == '.') && (j == 0 || asked[j-1] == '.') {
+			same = i
+		}
+	}
+	return name[:same] + asked[len(asked)-(len(name)-same):]
+}
+
+func lowerByte(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
 }

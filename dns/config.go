@@ -30,6 +30,8 @@ type Config struct {
 	// Environment has LOCALDOMAIN and RES_OPTIONS looked at, with every reading of File.
 	Environment bool
 	ResolvConf
+	// Adjust changes what File and the environment have said, with every reading; nil: nothing.
+	Adjust func(*ResolvConf)
 
 	// Paths of the other files; "": an empty file.
 	Hosts, Services, NSSwitch, GAIConf, HostConf string
@@ -112,6 +114,9 @@ func (c *Config) readResolvConf() (ResolvConf, error) {
 	}
 	if c.Environment {
 		conf.ApplyEnvironment(os.Getenv("LOCALDOMAIN"), os.Getenv("RES_OPTIONS"))
+	}
+	if c.Adjust != nil {
+		c.Adjust(&conf)
 	}
 	if len(conf.Servers) == 0 {
 		conf.Servers = []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dnsPort)}

@@ -3,6 +3,7 @@ package dns
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	wire "github.com/miekg/dns"
 )
@@ -27,7 +28,20 @@ var (
 	ErrClosed = errors.New("resolver closed")
 	// ErrAskLibc: libc knows sources of names that this package is not.
 	ErrAskLibc = errors.New("libc must be asked")
+	// ErrInternal: the resolver has met an error of its own; the text has the trace.
+	ErrInternal = errors.New("an error in the resolver, please report it")
 )
+
+// contained makes an error of a panic, in each of the package's goroutines: the process is not
+// the resolver's to end.
+func contained[T any](f func() (T, error)) (result T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v\n%s", ErrInternal, p, debug.Stack())
+		}
+	}()
+	return f()
+}
 
 // Error says which lookup failed, and how.
 type Error struct {

@@ -134,8 +134,12 @@ func (r *Resolver) overStream(ctx context.Context, s *server, q *query) (*wire.M
 
 // loop answers the loop that does the I/O.
 func (r *Resolver) loop() (*core.Loop, error) {
-	if r.config.Loop != nil {
-		return r.config.Loop, nil
+	loop, err := r.config.Loop, error(nil)
+	if loop == nil {
+		loop, err = core.Background()
 	}
-	return core.Background()
+	if err == nil {
+		r.asked.Store(loop)
+	}
+	return loop, err
 }

@@ -10,6 +10,11 @@ import (
 // checkEvery is how often files are looked at for changes, at most.
 const checkEvery = time.Second
 
+// clock is a time in ns since the process began, which takes half as long to read as time.Now.
+func clock() int64 { return int64(time.Since(began)) }
+
+var began = time.Now()
+
 // version tells one state of a file from another. A file that is not there has the zero one.
 type version struct {
 	modified time.Time
@@ -42,7 +47,7 @@ type watched[T any] struct {
 	parse func(text string) T
 
 	value   atomic.Pointer[T]
-	checked atomic.Int64 // Unix time of the last look, in ns
+	checked atomic.Int64 // when it was last looked at, by clock; 0: never
 
 	mu   sync.Mutex // guards seen, and reading
 	seen version
@@ -51,10 +56,10 @@ type watched[T any] struct {
 // get answers the file's contents, at most checkEvery old. A file that can't be read is an
 // empty one.
 func (w *watched[T]) get() T {
-	now := time.Now().UnixNano()
+	now := clock()
 	last := w.checked.Load()
 	value := w.value.Load()
-	if value != nil && now-last < int64(checkEvery) {
+	if value != nil && last != 0 && now-last < int64(checkEvery) {
 		return *value
 	}
 	if value != nil && !w.checked.CompareAndSwap(last, now) {
@@ -81,4 +86,21 @@ func (w *watched[T]) read(must bool) {
 	value := w.parse(string(text))
 	w.seen = now
 	w.value.Store(&value)
+}
+
+// quickMax is the size in bytes of a file that is read in no time: 64 KiB of a hosts file take 1 ms.
+const quickMax = 64 << 10
+
+// quick says that get will not have to read a large file.
+func (w *watched[T]) quick() bool {
+	if w.value.Load() != nil && clock()-w.checked.Load() < int64(checkEvery) {
+		return true
+	}
+	now := versionOf(w.path)
+	if now.size <= quickMax {
+		return true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.value.Load() != nil && now.same(w.seen)
 }

@@ -76,7 +76,9 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 	} else if hostInfo, err = r.hostInfo(ctx, *host, hints); err != nil {
 		return nil, err
 	}
-	hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+	if len(hostInfo.ips) > 1 {
+		hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+	}
 	return hostInfo.join(endpoints, hints), nil
 }
 
@@ -175,12 +177,12 @@ func (r *Resolver) hostInfo(ctx context.Context, host string, hints Hints) (*hos
 	if !isASCII(host) {
 		return nil, fmt.Errorf("%w: a name that is not ASCII", ErrAskLibc)
 	}
+	if hints.Flags&AI_CANONIDN != 0 && hints.Flags&AI_CANONNAME != 0 {
+		return nil, fmt.Errorf("%w: AI_CANONIDN", ErrAskLibc)
+	}
 	found, err := r.namedHost(ctx, host, hints)
 	if err != nil {
 		return nil, gaiError(err)
-	}
-	if hints.Flags&AI_CANONIDN != 0 && strings.Contains(found.canonical, "xn--") {
-		return nil, fmt.Errorf("%w: AI_CANONIDN", ErrAskLibc)
 	}
 	return found, nil
 }
@@ -225,7 +227,7 @@ func numericHost(host string, hints Hints) (*hostInfo, error) {
 // namedHost looks up a name: IPv6 addresses, IPv4 ones, or these as IPv6 ones where AI_V4MAPPED
 // asks for that.
 func (r *Resolver) namedHost(ctx context.Context, host string, hints Hints) (*hostInfo, error) {
-	want := families{v4: hints.Family != unix.AF_INET6, v6: hints.Family != unix.AF_INET}
+	want := families{v4: hints.Family != unix.AF_INET6, v6: hints.Family != unix.AF_INET, canonical: hints.Flags&AI_CANONNAME != 0}
 	mapping := hints.Family == unix.AF_INET6 && hints.Flags&AI_V4MAPPED != 0
 	found, err := r.addresses(ctx, host, want)
 	if !mapping && err != nil {
@@ -242,8 +244,12 @@ func (r *Resolver) namedHost(ctx context.Context, host string, hints Hints) (*ho
 		}
 		return &hostInfo{canonical: found.canonical, ips: found.ips}, nil
 	}
-	also, alsoErr := r.addresses(ctx, host, families{v4: true})
-	if err != nil && alsoErr != nil {
+	also, alsoErr := r.addresses(ctx, host, families{v4: true, canonical: want.canonical})
+	switch {
+	case err == nil || alsoErr == nil:
+	case errors.Is(err, ErrNotFound):
+		return nil, err
+	default:
 		return nil, alsoErr
 	}
 	result := &hostInfo{}
@@ -325,9 +331,9 @@ func (k *sockKind) endpoint(hints Hints, port uint16) endpoint {
 
 // endpoints answers the kinds of sockets that hints and service allow, with their ports.
 func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
-	var fitting []sockKind
-	for _, k := range sockKinds {
-		if k.fits(hints) {
+	fitting := make([]*sockKind, 0, len(sockKinds))
+	for i := range sockKinds {
+		if k := &sockKinds[i]; k.fits(hints) {
 			fitting = append(fitting, k)
 		}
 	}
@@ -351,7 +357,7 @@ func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
 	if explicit {
 		return []endpoint{fitting[0].endpoint(hints, port)}, nil
 	}
-	var all []endpoint
+	all := make([]endpoint, 0, len(fitting))
 	for _, k := range fitting {
 		if k.byDefault {
 			all = append(all, k.endpoint(hints, port))
@@ -379,7 +385,7 @@ func servicePortNumber(s string) (port uint16, isPort, isNumber bool) {
 }
 
 // namedEndpoints looks up a service: for the one kind that is asked for, or for all that have it.
-func (r *Resolver) namedEndpoints(name string, fitting []sockKind, explicit bool, hints Hints) ([]endpoint, error) {
+func (r *Resolver) namedEndpoints(name string, fitting []*sockKind, explicit bool, hints Hints) ([]endpoint, error) {
 	if foreign := r.nsswitch.get().foreignServices; foreign != "" {
 		return nil, fmt.Errorf("%w: services: %s", ErrAskLibc, foreign)
 	}

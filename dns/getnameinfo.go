@@ -47,6 +47,9 @@ func (r *Resolver) hostName(ctx context.Context, ip netip.Addr, scopeID uint32, 
 		}
 		names, err := r.LookupAddr(ctx, ip)
 		if err == nil && len(names) > 0 {
+			if flags&NI_IDN != 0 && strings.Contains(names[0], "xn--") {
+				return "", fmt.Errorf("%w: NI_IDN", ErrAskLibc)
+			}
 			return shortName(names[0], flags), nil
 		}
 		if ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,8 +13,11 @@ import (
 	wire "github.com/miekg/dns"
 )
 
-// families says which addresses are wanted.
-type families struct{ v4, v6 bool }
+// families says which addresses are wanted, and whether the canonical name is.
+type families struct{ v4, v6, canonical bool }
+
+// one says that it is one of both.
+func (f families) one() bool { return f.v4 != f.v6 }
 
 // addresses are what a name has.
 type addresses struct {
@@ -80,9 +84,8 @@ func nssStatusOf(err error) nssStatus {
 // hostAddresses looks into the hosts file.
 func (r *Resolver) hostAddresses(host string, want families) (*addresses, error) {
 	found := &addresses{}
-	all := want.v4 && want.v6 || r.hostConf.get()
 	for _, line := range r.hosts.get().find(host) {
-		if len(found.ips) > 0 && !all {
+		if len(found.ips) > 0 && want.one() && !r.hostConf.get() {
 			break
 		}
 		ip := line.ip
@@ -186,6 +189,12 @@ func (r *Resolver) domainAddresses(ctx context.Context, name string, want famili
 	if err != nil {
 		return nil, err
 	}
+	// glibc does not believe what it is told of names that are none of a host's; but where one family and
+	// the canonical name are wanted, that there is nothing it does.
+	none := &Error{Name: name, Err: ErrNotFound}
+	if !isHostName(full) && !(want.canonical && want.one()) {
+		return nil, none
+	}
 	var types []uint16
 	if want.v4 {
 		types = append(types, wire.TypeA)
@@ -197,19 +206,36 @@ func (r *Resolver) domainAddresses(ctx context.Context, name string, want famili
 	var both sync.WaitGroup
 	for i, rrtype := range types {
 		ask := func() {
-			entries[i], _, errs[i] = r.find(ctx, full, rrtype)
+			entries[i], errs[i] = contained(func() (*cached, error) {
+				entry, _, err := r.find(ctx, full, rrtype)
+				return entry, err
+			})
 			if errs[i] == nil {
 				errs[i] = entries[i].found.kind
 			}
 		}
-		if oneByOne || i == len(types)-1 || r.knows(full, rrtype) {
+		if oneByOne && ctx.Err() != nil {
+			errs[i] = ctx.Err()
+			continue
+		}
+		if oneByOne || i == len(types)-1 || isAtOnce(ctx) || r.knows(full, rrtype) {
 			ask()
 		} else {
 			both.Go(ask)
 		}
 	}
 	both.Wait()
-	return joinAddresses(name, types, entries, errs)
+	found, err := joinAddresses(name, types, entries, errs)
+	switch {
+	case err == nil && !isHostName(full):
+		return nil, none
+	case errors.Is(err, ErrLoop), errors.Is(err, ErrNoData) && want.one() && entries[0].found.leadsAstray():
+		if want.one() && want.v4 && !want.canonical {
+			return nil, &Error{Name: name, Err: ErrNoData}
+		}
+		return nil, none
+	}
+	return found, err
 }
 
 // knows says that the cache answers, so that it takes no goroutine to ask.
@@ -224,8 +250,8 @@ func joinAddresses(name string, types []uint16, entries []*cached, errs []error)
 	var worst error
 	for i := range types {
 		if errs[i] == nil {
-			if found.canonical == "" && len(entries[i].found.aliases) > 0 {
-				found.canonical = strings.TrimSuffix(entries[i].found.name, ".")
+			if found.canonical == "" {
+				found.canonical = canonicalOf(entries[i].found)
 			}
 			for _, rr := range entries[i].found.records {
 				found.ips = append(found.ips, addressOf(rr))
@@ -246,6 +272,38 @@ func joinAddresses(name string, types []uint16, entries []*cached, errs []error)
 	}
 	return found, nil
 }
+
+// canonicalOf is the last name to which aliases lead that is one of a host, without its dot; "" if none does.
+func canonicalOf(f *found) string {
+	chain := f.chain()
+	for _, name := range slices.Backward(chain[1:]) {
+		if isHostName(name) {
+			return strings.TrimSuffix(name, ".")
+		}
+	}
+	return ""
+}
+
+// isHostName says whether libc looks up the addresses of such a name: letters, digits, hyphens and underscores, and no
+// hyphen in front (res_hnok(3)). name is absolute, with escapes.
+func isHostName(name string) bool {
+	if name == "" || name[0] == '-' {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return false // an escape too
+		}
+	}
+	return true
+}
+
+// leadsAstray says that an alias is of what is no host name.
+func (f *found) leadsAstray() bool { return slices.ContainsFunc(f.chain()[1:], isNoHostName) }
+
+func isNoHostName(name string) bool { return !isHostName(name) }
 
 func addressOf(rr wire.RR) netip.Addr {
 	switch rr := rr.(type) {
@@ -302,7 +360,16 @@ func (r *Resolver) pointers(ctx context.Context, ip netip.Addr) ([]string, error
 	var names []string
 	for _, rr := range answer.Records {
 		if ptr, ok := rr.(*wire.PTR); ok {
-			names = append(names, strings.TrimSuffix(ptr.Ptr, "."))
+			names = append(names, ptr.Ptr)
+		}
+	}
+	if len(names) == 0 || isNoHostName(names[0]) {
+		return nil, &Error{Name: ip.String(), Type: wire.TypePTR, Err: ErrNotFound} // as libc: it could be anything
+	}
+	names = slices.DeleteFunc(names, isNoHostName)
+	for i, name := range names {
+		if name != "." {
+			names[i] = strings.TrimSuffix(name, ".")
 		}
 	}
 	return names, nil

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	wire "github.com/miekg/dns"
 
@@ -90,7 +89,7 @@ func TestHostsAreReadAgainWhenTheyChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("[10.0.0.1]") // of this second
-	r.hosts.checked.Store(time.Now().Add(-checkEvery).UnixNano())
+	r.hosts.checked.Store(clock() - int64(checkEvery))
 	want("[10.0.0.22]")
 	if err := os.Rename(hostsOf(t, "10.0.0.33 own\n"), file); err != nil {
 		t.Fatal(err)

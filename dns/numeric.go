@@ -10,6 +10,9 @@ import (
 // parseInetAton reads an IPv4 address in any of the forms of inet_aton(3): one to four
 // parts, each decimal, octal (0...) or hexadecimal (0x...), the last one filling up.
 func parseInetAton(s string) (netip.Addr, bool) {
+	if s == "" || s[0] < '0' || s[0] > '9' {
+		return netip.Addr{}, false // as most names are
+	}
 	parts := strings.Split(s, ".")
 	if len(parts) > 4 {
 		return netip.Addr{}, false
@@ -50,6 +53,9 @@ func cNumber(s string) (digits string, base, bits int) {
 // parseIPv6 reads an IPv6 address with or without a scope (%). scopeOK is false if the scope
 // is no interface's name or number.
 func parseIPv6(s string) (ip netip.Addr, scope uint32, isIPv6, scopeOK bool) {
+	if strings.IndexByte(s, ':') < 0 {
+		return netip.Addr{}, 0, false, false
+	}
 	address, zone, scoped := strings.Cut(s, "%")
 	ip, err := netip.ParseAddr(address)
 	if err != nil || !ip.Is6() {

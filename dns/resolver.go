@@ -10,6 +10,8 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+
+	"kloop/core"
 )
 
 // staleWait is how long a stale answer is held back for a fresh one (RFC 8767 section 5).
@@ -21,6 +23,9 @@ const staleRetry = 30 * time.Second
 
 // staleTTL is the TTL of stale answers, in seconds (RFC 8767 section 4).
 const staleTTL = 30
+
+// closeWait is how long Close waits for its loop, which may not run.
+const closeWait = time.Second
 
 // tlsPort is DNS over TLS' (RFC 7858 section 3.1).
 const tlsPort = 853
@@ -46,6 +51,11 @@ type Resolver struct {
 	seen      version    // of config.File
 	checked   atomic.Int64
 	closed    atomic.Bool
+
+	quickUntil atomic.Int64              // of clock
+	asked      atomic.Pointer[core.Loop] // the loop that has sockets of the resolver
+	life       context.Context           // ended by Close, and with it what is under way
+	end        context.CancelFunc
 }
 
 // setup is what one state of resolv.conf makes.
@@ -59,8 +69,11 @@ func New(c Config) (*Resolver, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	life, end := context.WithCancel(context.Background())
 	r := &Resolver{
 		config:    c,
+		life:      life,
+		end:       end,
 		cache:     newCache(c.CacheEntries),
 		flights:   flights{flying: map[key]*flight{}},
 		turnstile: newTurnstile(c.Concurrency, c.Queue),
@@ -87,7 +100,7 @@ func (r *Resolver) Reload() error {
 
 // load reads resolv.conf. r.reloading is held.
 func (r *Resolver) load() error {
-	r.checked.Store(time.Now().UnixNano())
+	r.checked.Store(clock())
 	r.seen = versionOf(r.config.File) // before it is read: a change in between is seen later
 	conf, err := r.config.readResolvConf()
 	if err != nil {
@@ -111,7 +124,23 @@ func (r *Resolver) load() error {
 		r.cache.clear()
 	}
 	// Connections to the servers of before end when their questions are answered.
+	if loop := r.asked.Load(); loop != nil {
+		loop.Post(func() {
+			for _, s := range last.servers {
+				s.ports.retire()
+			}
+		})
+	}
 	return nil
+}
+
+// inOrder answers the servers in the order in which they are asked.
+func (s *setup) inOrder(r *Resolver, now time.Time) []*server {
+	first := 0
+	if s.conf.Rotate {
+		first = int(r.rotation.Add(1) % uint64(len(s.servers)))
+	}
+	return inOrder(s.servers, first, now)
 }
 
 func sameServers(a, b *setup) bool {
@@ -131,9 +160,9 @@ func (r *Resolver) reloadIfChanged() {
 	if r.config.File == "" || r.setup.Load().conf.NoReload {
 		return
 	}
-	now := time.Now().UnixNano()
+	now := clock()
 	last := r.checked.Load()
-	if now-last < int64(checkEvery) || !r.checked.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(checkEvery) || !r.checked.CompareAndSwap(last, now) {
 		return
 	}
 	r.reloading.Lock()
@@ -147,8 +176,35 @@ func (r *Resolver) reloadIfChanged() {
 // Close ends the resolver's connections. Lookups under way fail; later ones do too.
 func (r *Resolver) Close() {
 	r.closed.Store(true)
-	for _, s := range r.setup.Load().servers {
+	r.end()
+	servers := r.setup.Load().servers
+	for _, s := range servers {
 		s.stream.close()
+	}
+	r.closePorts(servers)
+}
+
+// closePorts closes sockets in the loop's thread, and waits for that.
+func (r *Resolver) closePorts(servers []*server) {
+	loop := r.asked.Load()
+	if loop == nil {
+		return // nobody was asked
+	}
+	closed := make(chan struct{})
+	loop.Post(func() {
+		for _, s := range servers {
+			s.ports.end()
+		}
+		go func() {
+			for _, s := range servers {
+				s.ports.closing.Wait()
+			}
+			close(closed)
+		}()
+	})
+	select {
+	case <-closed:
+	case <-time.After(closeWait):
 	}
 }
 
@@ -216,11 +272,21 @@ func (r *Resolver) find(ctx context.Context, name string, rrtype uint16) (entry 
 	if r.closed.Load() {
 		return nil, false, ErrClosed
 	}
+	once, isOnce := ctx.(*AtOnce)
+	if isOnce {
+		if what, known := once.known[key{name, rrtype}]; known {
+			return what.entry, false, what.err
+		}
+	}
 	r.reloadIfChanged()
 	old, fresh := r.cache.get(name, rrtype, time.Now())
 	if fresh {
 		r.counters.hits.Add(1)
 		return old, false, nil
+	}
+	if isOnce && (old == nil || time.Now().UnixNano() >= old.retry.Load()) {
+		r.counters.lookups.Add(^uint64(0)) // it is put once more
+		return nil, false, once.miss(key{name, rrtype}, old != nil)
 	}
 	if old == nil {
 		entry, err = r.fly(ctx, name, rrtype)
@@ -276,47 +342,64 @@ func (r *Resolver) fly(ctx context.Context, name string, rrtype uint16) (*cached
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	entry, joined, err := r.flights.do(ctx, key{name, rrtype}, func(ctx context.Context) (*cached, error) {
-		if err := r.turnstile.enter(ctx); err != nil {
-			return nil, err
-		}
-		defer r.turnstile.leave()
-		r.counters.running.Add(1)
-		defer r.counters.running.Add(-1)
-		entry, err := r.askAll(ctx, name, rrtype)
-		if ctx.Err() != nil {
-			r.counters.canceled.Add(1)
-		}
-		return entry, err
-	})
+	entry, joined, err := r.flights.do(ctx, r.life, key{name, rrtype}, r.launch)
 	if joined {
 		r.counters.joined.Add(1)
 	}
-	return entry, err
+	return entry, r.whyFailed(err)
 }
 
-// askAll asks, follows aliases as far as they lead, and keeps what it learns.
-func (r *Resolver) askAll(ctx context.Context, name string, rrtype uint16) (*cached, error) {
+// join asks, or joins who asks already, without waiting: see flights.join.
+func (r *Resolver) join(k key, told func(entry *cached, err error)) (leave func()) {
+	leave, joined := r.flights.join(r.life, k, r.launch, func(entry *cached, err error) { told(entry, r.whyFailed(err)) })
+	if joined {
+		r.counters.joined.Add(1)
+	}
+	return leave
+}
+
+func (r *Resolver) whyFailed(err error) error {
+	if err != nil && r.closed.Load() {
+		return ErrClosed
+	}
+	return err
+}
+
+// askAll asks, follows aliases as far as they lead, and keeps what it learns. state: what has been begun; nil: nothing.
+func (r *Resolver) askAll(ctx context.Context, k key, state *begun) (*cached, error) {
 	setup := r.setup.Load()
-	whole := &found{name: name, ttl: ttlMax, authenticated: true}
+	whole := newFound(k.name)
+	if state != nil && state.whole != nil {
+		whole, state = state.whole, nil
+	}
 	for range hopsMax {
-		m, err := r.query(ctx, lowerASCII(whole.name), rrtype)
+		m, err := r.query(ctx, setup, lowerASCII(whole.name), k.rrtype, state)
 		if err != nil {
 			return nil, err
 		}
-		part, err := follow(m, whole.name, rrtype)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrServer, err)
+		entry, err := r.learn(setup, k, whole, m)
+		if entry != nil || err != nil {
+			return entry, err
 		}
-		part.authenticated = setup.conf.TrustAD && m.AuthenticatedData
-		if err := whole.append(part); err != nil {
-			return nil, err
-		}
-		if !whole.more {
-			return r.keep(setup, name, rrtype, whole), nil
-		}
+		state = nil
 	}
 	return nil, fmt.Errorf("%w: %w", ErrServer, ErrLoop)
+}
+
+// learn adds to whole what a response says, and keeps it once it is all; nil: it is not.
+func (r *Resolver) learn(setup *setup, k key, whole *found, m *wire.Msg) (*cached, error) {
+	part, err := follow(m, whole.name, k.rrtype)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrServer, err)
+	}
+	part.authenticated = setup.conf.TrustAD && m.AuthenticatedData
+	if err := whole.append(part); err != nil {
+		return nil, err
+	}
+	if whole.more {
+		return nil, nil
+	}
+	return r.keep(setup, k.name, k.rrtype, whole), nil
 }
 
 // append goes on from where a response led.

@@ -23,6 +23,7 @@ const (
 type server struct {
 	addr   netip.AddrPort
 	stream stream // for TCP and TLS
+	ports  ports  // for UDP; the loop's thread's
 
 	mu       sync.Mutex // guards what follows
 	rtt      time.Duration

@@ -173,7 +173,7 @@ func (c *streamConn) send(ctx context.Context, packed []byte) error {
 func (c *streamConn) read() {
 	reader := bufio.NewReader(c.conn)
 	for {
-		packet, err := readFrame(reader)
+		packet, err := contained(func() ([]byte, error) { return readFrame(reader) })
 		if err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errStream

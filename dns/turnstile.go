@@ -50,6 +50,17 @@ func (t *turnstile) enter(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// tryEnter takes a place if there is one.
+func (t *turnstile) tryEnter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.free == 0 {
+		return false
+	}
+	t.free--
+	return true
+}
+
 func (t *turnstile) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

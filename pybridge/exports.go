@@ -149,6 +149,7 @@ func kloop_go_flush(handle C.uint64_t, yield C.int) (result C.int) {
 	l.releaseSpilled()
 	l.takeCommands()
 	l.engine.Flush()
+	l.takeAnswers()
 	l.tell()
 	return 0
 }
@@ -165,6 +166,7 @@ func kloop_go_reap(handle C.uint64_t, yield C.int) (result C.int) {
 		runtime.Gosched()
 	}
 	l.engine.Reap(l.room() / eventsPerCompletion)
+	l.takeAnswers()
 	l.tell()
 	return 0
 }
@@ -250,6 +252,7 @@ func kloop_go_close(handle C.uint64_t) (result C.int) {
 	}()
 	if !l.closing {
 		l.closing = true
+		l.endLookups()
 		l.close()
 	}
 	l.releaseSpilled()

@@ -85,6 +85,7 @@ enum {
 	                         * goes on: the peer wants another handshake */
 	KLOOP_EV_TLS_MOVED,     /* user: connection with records; res: who seals and opens them now, tx | rx << 8;
 	                         * ptr, len: text of why it is not the kernel, valid as DATA's */
+	KLOOP_EV_ANSWER,        /* user: a lookup, which is over; ptr, len: its answer, valid as DATA's; see kloop_lookup() */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
@@ -182,6 +183,69 @@ struct kloop_tls {              /* 312 bytes */
 	char reason[168];       /* answer: why not otherwise, with a final 0 */
 };
 
+/* What is looked up. */
+enum {
+	KLOOP_LOOKUP_ADDRINFO = 1, /* host, service, family, socktype, protocol, flags: getaddrinfo(3) */
+	KLOOP_LOOKUP_NAMEINFO,  /* host: an address as text; port, scope, flags: getnameinfo(3) */
+	KLOOP_LOOKUP_RECORDS,   /* host, type: the records of one type (RFC 1035 section 3.2.2) */
+	KLOOP_LOOKUP_IP,        /* host, family: its addresses */
+	KLOOP_LOOKUP_ADDR,      /* host: an address as text; its names */
+};
+
+/* How a lookup ended: the first four bytes of its answer. With all but ANSWER_OK a text follows,
+ * up to the answer's end. */
+enum {
+	KLOOP_ANSWER_OK = 0,
+	KLOOP_ANSWER_GAI,       /* an int32_t EAI_ of netdb.h stands before the text */
+	KLOOP_ANSWER_ASK_LIBC,  /* libc knows a source of names that the core is not */
+	KLOOP_ANSWER_NOT_FOUND,
+	KLOOP_ANSWER_NO_DATA,
+	KLOOP_ANSWER_SERVER,
+	KLOOP_ANSWER_TIMEOUT,
+	KLOOP_ANSWER_NAME,
+	KLOOP_ANSWER_BUSY,
+	KLOOP_ANSWER_CLOSED,
+	KLOOP_ANSWER_CANCELED,
+	KLOOP_ANSWER_OTHER,
+};
+
+/* One of ADDRINFO's results. Before them stand the canonical name, with its size in bytes in a
+ * uint32_t before it, and their number, a uint32_t. */
+struct kloop_addrinfo {         /* 36 bytes */
+	int32_t family;
+	int32_t socktype;
+	int32_t protocol;
+	uint32_t port;
+	uint32_t scope;
+	uint8_t address[16];    /* IPv4: the first four */
+};
+
+/* Answers but ADDRINFO's are one value: a byte that says of what kind it is, and what follows. */
+enum {
+	KLOOP_VALUE_NONE = 'n',
+	KLOOP_VALUE_FALSE = 'f',
+	KLOOP_VALUE_TRUE = 't',
+	KLOOP_VALUE_INT = 'i',  /* int64_t */
+	KLOOP_VALUE_FLOAT = 'd',/* double */
+	KLOOP_VALUE_TEXT = 's', /* uint32_t bytes, UTF-8 */
+	KLOOP_VALUE_BYTES = 'b',/* likewise, any */
+	KLOOP_VALUE_LIST = 'l', /* uint32_t values */
+};
+
+struct kloop_lookup {           /* 96 bytes */
+	uint64_t resolver;      /* as kloop_resolver_open() gave it */
+	uint64_t user;
+	uint64_t host, host_len;/* host 0: NULL */
+	uint64_t service, service_len;
+	uint64_t out, out_size; /* room for an answer that is known at once */
+	uint32_t kind;          /* KLOOP_LOOKUP_ */
+	uint32_t id;            /* core's answer, for kloop_lookup_cancel() */
+	int32_t family, socktype, protocol, flags;
+	uint16_t type;          /* of records */
+	uint16_t port;
+	uint32_t scope;
+};
+
 /* Which driver: AUTO is io_uring where this process can have it and it is quick, else epoll. */
 enum {
 	KLOOP_DRIVER_AUTO = 0,
@@ -263,6 +327,7 @@ struct kloop_shared {
 	/* With the epoll driver look_every_ns is not 0: nothing but a look tells what the kernel has.
 	 * So kloop_poll(0) is due when idle_looks is below KLOOP_IDLE_LOOKS, or when look_ticks of
 	 * kloop_ticks() have passed since looked_ticks. */
+	uint32_t answered;      /* atomic: goroutines have left answers: poll even if the words above say no */
 	uint32_t look_every_ns;
 	uint32_t idle_looks;    /* in a row, up to KLOOP_IDLE_LOOKS, that found nothing */
 	uint64_t looked_ticks;
@@ -357,6 +422,27 @@ int64_t kloop_pipe(struct kloop_shared *k, int fd, uint32_t kind, uint64_t user)
  * nothing has changed then, and the host's own TLS has to go on. */
 int kloop_tls_start(struct kloop_shared *k, uint32_t id, struct kloop_tls *t);
 
+/* Looks something up. Answers the bytes of the answer at q->out if it is known at once, or
+ * -EINPROGRESS: one KLOOP_EV_ANSWER follows, also after a cancel. -ENOENT: no such resolver. */
+int64_t kloop_lookup(struct kloop_shared *k, struct kloop_lookup *q);
+/* Ends a lookup, and the work for it unless others wait for the same. */
+int kloop_lookup_cancel(struct kloop_shared *k, uint32_t id);
+
+/* Resolvers are the process's, for all its loops and any thread. config: lines of "name value";
+ * see pybridge/resolver.go. Answers a number above 0, or a negative errno with its reason. */
+int64_t kloop_resolver_open(const char *config, uint64_t len, char *reason, uint64_t reason_size);
+/* Ends it, and the lookups on it. */
+int kloop_resolver_close(uint64_t resolver);
+int kloop_resolver_reload(uint64_t resolver, char *reason, uint64_t reason_size);
+int64_t kloop_resolver_cache_len(uint64_t resolver);
+int kloop_resolver_cache_clear(uint64_t resolver);
+/* what: 's' statistics, 'e' the cache's entries, 'c' what applies of resolv.conf, each a value.
+ * Answers its bytes; free(3) *out. */
+int64_t kloop_resolver_tell(uint64_t resolver, int what, char **out);
+/* The descriptors of the process's background loop, which does the resolvers' I/O; -1: it does not run. For
+ * children, which inherit them: no Go is called. */
+void kloop_background_fds(int32_t fds[2]);
+
 /* Ends a sleep of kloop_poll(). For any thread, and for signal handlers. */
 void kloop_wake(struct kloop_shared *k);
 /* Brings stats up to date; the host then reads k->stats. */
@@ -368,6 +454,8 @@ _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
 _Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
 _Static_assert(sizeof(struct kloop_op) == 48, "kloop_op");
 _Static_assert(sizeof(struct kloop_tls) == 312, "kloop_tls");
+_Static_assert(sizeof(struct kloop_addrinfo) == 36, "kloop_addrinfo");
+_Static_assert(sizeof(struct kloop_lookup) == 96, "kloop_lookup");
 _Static_assert(sizeof(struct kloop_options) == 64, "kloop_options");
 _Static_assert(sizeof(struct kloop_stats) == 192, "kloop_stats");
 

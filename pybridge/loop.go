@@ -32,6 +32,7 @@ type loop struct {
 	eventSpill   []C.struct_kloop_event
 	releaseSpill []uint64
 	kept         [][]byte // Go memory that events name
+	lookups      lookups
 
 	delivering bool // the host takes events when this call has returned
 	closing    bool

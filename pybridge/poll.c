@@ -207,7 +207,7 @@ static int iterate(struct kloop *p, int64_t timeout_ns)
 	struct kloop_shared *k = &p->s;
 	int go_called = 0, result, reaped;
 
-	if (k->ncmds || k->pending || p->need_flush) {
+	if (k->ncmds || k->pending || p->need_flush || load(&k->answered)) {
 		result = kloop_go_flush(p->handle, yield_due(p));
 		if (result != 0) /* a panic: its event, then errors */
 			return result < 0 ? result : (int)k->nevents;
@@ -220,7 +220,7 @@ static int iterate(struct kloop *p, int64_t timeout_ns)
 	 * it did not take is handed over with the next poll. */
 	if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
 		return result;
-	if (completions_wait(p) || p->unsettled || k->pending || (load(k->sq_flags) & IORING_SQ_CQ_OVERFLOW)) {
+	if (completions_wait(p) || p->unsettled || k->pending || load(&k->answered) || (load(k->sq_flags) & IORING_SQ_CQ_OVERFLOW)) {
 		reaped = kloop_go_reap(p->handle, go_called ? 0 : yield_due(p));
 		if (reaped < 0)
 			return reaped;

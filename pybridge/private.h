@@ -55,4 +55,7 @@ uint64_t kloop_now_ns(void);
 /* Of epoll.c. timeout_ns as kloop_poll()'s. */
 int kloop_epoll_wait(struct kloop *p, int64_t timeout_ns);
 
+/* Of resolver.c: for the Go side. */
+void kloop_set_background_fds(int32_t ring, int32_t wake);
+
 #endif

@@ -9,6 +9,7 @@ a ResourceWarning, or an exception in a destructor or a thread.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import importlib.util
@@ -35,10 +36,16 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def kloop():
-    """The package, with its library loaded: the Go runtime's own descriptors are no leak."""
+    """The package, with its library loaded: the Go runtime's own descriptors are no leak, nor those of the
+    background loop, which the first name that is not known starts."""
     import kloop
 
-    kloop.new_event_loop().close()
+    loop = kloop.new_event_loop()
+    try:
+        with kloop.Resolver(["127.0.0.1:1"], file=None, attempts=1) as resolver, contextlib.suppress(OSError):
+            loop.run_until_complete(resolver.resolve("nobody.invalid"))
+    finally:
+        loop.close()
     return kloop
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 # Gauges of loop.stats() that are an idle loop's when a test's connections, servers and writes are over.
-GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out", "operations")
+GAUGES = ("conns", "listeners", "watches", "buffers_out", "owners_out", "operations", "lookups")
 
 KEY_LOG = "/memfd:kloop-keylog (deleted)"
 
@@ -101,7 +101,14 @@ class Snapshot:
         return found
 
     def _fds(self) -> list[str]:
+        # The sockets of the process's own resolver are closed by its thread, a moment after they were last used.
+        deadline_s = time.monotonic() + SETTLE_LIMIT_S
         after = open_fds()
+        while set(after) - set(self.fds) and any("socket:" in after[fd] for fd in set(after) - set(self.fds)):
+            if time.monotonic() >= deadline_s:
+                break
+            time.sleep(0.01)
+            after = open_fds()
         opened = {fd: target for fd, target in after.items() if self.fds.get(fd) != target}
         if is_go_netpoller(opened):
             opened = {}

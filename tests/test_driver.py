@@ -49,7 +49,7 @@ def test_driver_and_reason(loop):
 
 def test_counters(loop):
     before = loop.stats()
-    assert tuple(before) == (*COUNTERS, *GAUGES, "go_heap", "tls_kernel", "tls_go", "tls_ssl")
+    assert tuple(before) == (*COUNTERS, *GAUGES, "go_heap", "tls_kernel", "tls_go", "tls_ssl", "lookups")
     assert all(type(value) is int and value >= 0 for value in before.values())
     size = 300_000
     run(loop, exchange(loop, size))

@@ -86,7 +86,10 @@ def write(folder, name, mark=""):
     (folder / name).write_text(BLOCKS[name, mark])
 
 
-@pytest.mark.parametrize("name, mark", [key for key in BLOCKS if key[0] in ("program.py", "runner.py", "policy.py")])
+PROGRAMS = ("program.py", "runner.py", "policy.py", "names.py")
+
+
+@pytest.mark.parametrize("name, mark", [key for key in BLOCKS if key[0] in PROGRAMS])
 def test_programs(tmp_path, name, mark):
     if mark == "python>=3.11" and sys.version_info < (3, 11):
         pytest.skip("Runner came with Python 3.11")

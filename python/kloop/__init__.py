@@ -9,15 +9,28 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._version import __version__
-from .errors import DriverUnavailable
+from .errors import (
+    DriverUnavailable,
+    InvalidName,
+    NameNotFound,
+    NoRecords,
+    ResolveError,
+    ResolverBusy,
+    ResolveTimeout,
+    ServerFailure,
+)
 from .loop import Loop
 from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
 
-__all__ = ('DriverUnavailable', 'EventLoopPolicy', 'Loop', 'StreamTransport', 'TLSOffload',
+if TYPE_CHECKING:
+    from .resolver import Resolver
+
+__all__ = ('DriverUnavailable', 'EventLoopPolicy', 'InvalidName', 'Loop', 'NameNotFound', 'NoRecords', 'ResolveError',
+           'ResolveTimeout', 'Resolver', 'ResolverBusy', 'ServerFailure', 'StreamTransport', 'TLSOffload',
            'TLSOptions', 'install', '__version__', 'new_event_loop', 'run')
 
 _T = TypeVar('_T')
@@ -25,7 +38,7 @@ _T = TypeVar('_T')
 
 def new_event_loop(**options: Any) -> Loop:
     """A new loop. Options: ``driver`` ('auto', 'io_uring', 'epoll'), ``sqpoll`` (bool), ``spin_us`` (µs),
-    ``tls`` (TLSOptions); see ``Loop``.
+    ``tls`` (TLSOptions), ``resolver`` (Resolver, or None for libc); see ``Loop``.
 
     Raises DriverUnavailable, an OSError, where the driver that is asked for can't be had.
     """
@@ -70,6 +83,10 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == 'Resolver':      # imported lazily: few programs name it
+        from .resolver import Resolver
+        globals()[name] = Resolver
+        return Resolver
     # Made lazily: Python 3.14 warns of policies, and 3.16 has none.
     if name == 'EventLoopPolicy':
         from .policy import EventLoopPolicy

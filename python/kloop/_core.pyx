@@ -16,7 +16,7 @@ from cpython.mem cimport PyMem_RawMalloc, PyMem_RawRealloc, PyMem_RawFree
 from cpython.number cimport PyNumber_AsSsize_t
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno as c_errno
 from libc.limits cimport INT_MAX
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
@@ -63,6 +63,8 @@ include "tls_handover.pxi"
 include "tls_transport.pxi"
 include "listener.pxi"
 include "peer.pxi"
+include "resolver.pxi"
+include "lookup.pxi"
 include "datagram.pxi"
 include "datagram_send.pxi"
 include "datagram_methods.pxi"

@@ -148,7 +148,7 @@ cdef extern from *:
     /* Whether kloop_poll(k, 0) could find anything. */
     static inline int kloop_has_work(const struct kloop_shared *k)
     {
-        return k->ncmds || k->pending
+        return k->ncmds || k->pending || __atomic_load_n(&k->answered, __ATOMIC_ACQUIRE)
             || __atomic_load_n(k->cq_tail, __ATOMIC_ACQUIRE) != *k->cq_head
             || (__atomic_load_n(k->sq_flags, __ATOMIC_RELAXED) & k->poll_mask)
             || (k->look_every_ns && kloop_look_is_due(k));
@@ -214,6 +214,16 @@ cdef extern from *:
         uint64_t behind, behind_len, log, log_len
         uint32_t tx, rx
         char reason[168]
+    struct kloop_addrinfo:
+        int32_t family, socktype, protocol
+        uint32_t port, scope
+        unsigned char address[16]
+    struct kloop_lookup:
+        uint64_t resolver, user, host, host_len, service, service_len, out, out_size
+        uint32_t kind, id
+        int32_t family, socktype, protocol, flags
+        uint16_t type, port
+        uint32_t scope
     struct kloop_library:
         int (*open)(const kloop_options *, kloop_shared **, char *, uint64_t) noexcept nogil
         int (*close)(kloop_shared *) noexcept nogil
@@ -236,6 +246,15 @@ cdef extern from *:
         int (*endpoint_end)(kloop_shared *, uint32_t) noexcept nogil
         int64_t (*endpoint_send)(kloop_shared *, int, const void *, uint64_t, const void *, uint32_t) noexcept nogil
         int (*tls_start)(kloop_shared *, uint32_t, kloop_tls *) noexcept nogil
+        int64_t (*lookup)(kloop_shared *, kloop_lookup *) noexcept nogil
+        int (*lookup_cancel)(kloop_shared *, uint32_t) noexcept nogil
+        int64_t (*resolver_open)(const char *, uint64_t, char *, uint64_t) noexcept nogil
+        int (*resolver_close)(uint64_t) noexcept nogil
+        int (*resolver_reload)(uint64_t, char *, uint64_t) noexcept nogil
+        int64_t (*resolver_cache_len)(uint64_t) noexcept nogil
+        int (*resolver_cache_clear)(uint64_t) noexcept nogil
+        int64_t (*resolver_tell)(uint64_t, int, char **) noexcept nogil
+        void (*background_fds)(int32_t *) noexcept nogil
     kloop_library kloop_lib
     int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil
     void kloop_library_restore() nogil
@@ -259,6 +278,13 @@ cdef extern from *:
         KLOOP_EV_PANIC
         KLOOP_EV_DATAGRAM, KLOOP_EV_DATAGRAM_SENT, KLOOP_EV_DATAGRAM_ERROR, KLOOP_EV_DATAGRAM_CLOSED
         KLOOP_EV_DONE, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_RETURNED, KLOOP_EV_TLS_MOVED
+        KLOOP_EV_ANSWER
+        KLOOP_LOOKUP_ADDRINFO, KLOOP_LOOKUP_NAMEINFO, KLOOP_LOOKUP_RECORDS, KLOOP_LOOKUP_IP, KLOOP_LOOKUP_ADDR
+        KLOOP_ANSWER_OK, KLOOP_ANSWER_GAI, KLOOP_ANSWER_ASK_LIBC, KLOOP_ANSWER_NOT_FOUND, KLOOP_ANSWER_NO_DATA
+        KLOOP_ANSWER_SERVER, KLOOP_ANSWER_TIMEOUT, KLOOP_ANSWER_NAME, KLOOP_ANSWER_BUSY, KLOOP_ANSWER_CLOSED
+        KLOOP_ANSWER_CANCELED, KLOOP_ANSWER_OTHER
+        KLOOP_VALUE_NONE, KLOOP_VALUE_FALSE, KLOOP_VALUE_TRUE, KLOOP_VALUE_INT, KLOOP_VALUE_FLOAT
+        KLOOP_VALUE_TEXT, KLOOP_VALUE_BYTES, KLOOP_VALUE_LIST
         KLOOP_TLS_ZEROCOPY, KLOOP_TLS_NO_PADDING, KLOOP_TLS_HOST, KLOOP_TLS_GO, KLOOP_TLS_KERNEL, KLOOP_TLS_AUTO
 
 cdef enum:
@@ -266,6 +292,7 @@ cdef enum:
 
 cdef object _library_lock = threading.Lock()
 cdef object _loaded_in = None       # pid of the process whose threads the loaded library has
+cdef object _loaded_generation = None   # and its _fork_generation
 cdef object _fork_generation = 0    # counts forks between the first process and this one
 
 
@@ -281,7 +308,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 cdef int _load_library() except -1:
     """Loads the Go core once in each process, when the first loop is made; answers whether it did."""
-    global _loaded_in
+    global _loaded_in, _loaded_generation
     cdef char reason[REASON_SIZE]
     cdef bytes path
     cdef int copy, result
@@ -297,6 +324,7 @@ cdef int _load_library() except -1:
                 f'kloop: cannot load the Go core: {reason.decode(errors="replace")}; '
                 f'reinstall kloop-go for this platform')
         _loaded_in = os.getpid()
+        _loaded_generation = _fork_generation
     return 1
 
 

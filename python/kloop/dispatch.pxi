@@ -66,6 +66,9 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
     elif kind == KLOOP_EV_DONE:
         (<SocketCall>target)._on_done(event.res, <char *>event.ptr, event.len)
         return None
+    elif kind == KLOOP_EV_ANSWER:
+        (<LookupCall>target)._on_answer(<char *>event.ptr, event.len)
+        return None
     else:
         (<Operation>target)._on_event(kind, event.res)
         return None
@@ -110,7 +113,8 @@ cdef int _stash_events(LoopCore loop) except -1:
             continue
         target = <object><PyObject *>event.user
         payload = None
-        if (event.kind in (KLOOP_EV_DATA, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_MOVED)
+        if (event.kind in (KLOOP_EV_DATA, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_MOVED,
+                           KLOOP_EV_ANSWER)
                 or event.kind == KLOOP_EV_DONE and event.ptr):
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
         elif event.kind == KLOOP_EV_DATAGRAM:

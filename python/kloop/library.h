@@ -52,6 +52,15 @@ struct kloop_library {
 	int (*endpoint_end)(struct kloop_shared *, uint32_t);
 	int64_t (*endpoint_send)(struct kloop_shared *, int, const void *, uint64_t, const void *, uint32_t);
 	int (*tls_start)(struct kloop_shared *, uint32_t, struct kloop_tls *);
+	int64_t (*lookup)(struct kloop_shared *, struct kloop_lookup *);
+	int (*lookup_cancel)(struct kloop_shared *, uint32_t);
+	int64_t (*resolver_open)(const char *, uint64_t, char *, uint64_t);
+	int (*resolver_close)(uint64_t);
+	int (*resolver_reload)(uint64_t, char *, uint64_t);
+	int64_t (*resolver_cache_len)(uint64_t);
+	int (*resolver_cache_clear)(uint64_t);
+	int64_t (*resolver_tell)(uint64_t, int, char **);
+	void (*background_fds)(int32_t *);
 };
 
 static struct kloop_library kloop_lib;
@@ -66,6 +75,8 @@ static const char *const kloop_library_names[] = {
 	"kloop_send_now", "kloop_conn", "kloop_listen", "kloop_listen_resume", "kloop_unlisten",
 	"kloop_connect", "kloop_watch", "kloop_cancel", "kloop_pipe", "kloop_wake", "kloop_stats_refresh",
 	"kloop_endpoint", "kloop_endpoint_end", "kloop_endpoint_send", "kloop_tls_start",
+	"kloop_lookup", "kloop_lookup_cancel", "kloop_resolver_open", "kloop_resolver_close", "kloop_resolver_reload",
+	"kloop_resolver_cache_len", "kloop_resolver_cache_clear", "kloop_resolver_tell", "kloop_background_fds",
 };
 #define KLOOP_LIBRARY_COUNT (sizeof(kloop_library_names) / sizeof(kloop_library_names[0]))
 _Static_assert(sizeof(struct kloop_library) == KLOOP_LIBRARY_COUNT * sizeof(void *), "one name per function");

@@ -78,6 +78,7 @@ cdef class LoopCore:
     cdef object kept                    # socket -> what cancelled calls had from the kernel; or None
     cdef dict asyncio_transports        # fd -> transport that is not a stream of ours
     cdef Py_ssize_t receive_buffer      # bytes
+    cdef set lookups                    # LookupCalls whose ANSWER has not come
     cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
     # asyncio.BaseEventLoop reads and writes these: one copy for both. Three of them other threads look at.
@@ -86,6 +87,7 @@ cdef class LoopCore:
     cdef unsigned long thread_id        # _thread_id, or NO_THREAD
     cdef public bint _debug
     cdef public object _current_handle
+    cdef public object _resolver        # UNSET: the process's
 
     def __cinit__(self, *args, **kwargs):
         self.k = NULL
@@ -95,6 +97,7 @@ cdef class LoopCore:
         self.receiving = {}
         self.sending = {}
         self.operations = set()
+        self.lookups = set()
         self.stashed = []
         self.retired = []
         self.generation = _fork_generation
@@ -198,6 +201,7 @@ cdef class LoopCore:
         self.retired.clear()
         self.operations.clear()
         _end_calls(self)
+        _end_lookups(self)
         streams = [*self.streams.values(), *self.unlisted]
         self.streams.clear()
         self.unlisted.clear()
@@ -253,14 +257,15 @@ cdef class LoopCore:
         ``enters`` counts io_uring_enter(2) calls, with epoll those of epoll_wait(2); ``go_heap`` is in
         bytes, as the process's last garbage collection of Go left it. ``tls_kernel``, ``tls_go`` and
         ``tls_ssl`` count TLS connections by who took over their records: the kernel, the core, or nobody,
-        for a reason that get_extra_info('kloop_tls') tells.
+        for a reason that get_extra_info('kloop_tls') tells. ``lookups`` is the gauge of names being looked up.
         """
         self._check_core()
         kloop_lib.stats_refresh(self.k)
         # The fields are uint64_t in the order of STATS.
         cdef uint64_t *values = <uint64_t *>&self.k.stats
         counters = {name: values[i] for i, name in enumerate(STATS)}
-        return {**counters, 'tls_kernel': self.tls_kernel, 'tls_go': self.tls_go, 'tls_ssl': self.tls_ssl}
+        return {**counters, 'tls_kernel': self.tls_kernel, 'tls_go': self.tls_go, 'tls_ssl': self.tls_ssl,
+                'lookups': len(self.lookups)}
 
     def _set_tls_options(self, options):
         self.tls_offload = _OFFLOADS[options.offload]

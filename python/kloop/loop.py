@@ -13,9 +13,9 @@ import sys
 import threading
 import weakref
 from asyncio import base_events, events, unix_events
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _core, addresses, tls
+from . import _core, names, tls
 from .datagram_transport import DatagramTransport
 from .errors import DriverUnavailable
 from .pipes import ReadPipeTransport, WritePipeTransport
@@ -24,6 +24,11 @@ from .selector import RingSelector
 from .selfpipe import open_pipe
 from .tls_offload import TLSOptions
 from .transport import StreamTransport
+
+if TYPE_CHECKING:
+    from .resolver import Resolver
+
+_UNSET: Any = _core.UNSET
 
 # Whose addresses the extension understands; others (netlink, packet, ...) are asyncio's transports.
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -44,10 +49,16 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     ``sqpoll``: a kernel thread submits, for machines with a core to spare.
     ``spin_us``: look for completions this long before sleeping, in µs.
     ``tls``: a ``TLSOptions``: who seals and opens the records of TLS connections.
+    ``resolver``: a ``Resolver`` that looks names up; None: libc does. Else the process's, or libc if KLOOP_DNS=off.
     """
 
-    def __init__(self, *, tls: TLSOptions | None = None, **options: Any) -> None:
+    def __init__(self, *, tls: TLSOptions | None = None, resolver: Resolver | None = _UNSET, **options: Any) -> None:
         self._set_tls_options(TLSOptions() if tls is None else tls)
+        self._resolver = resolver
+        if resolver is not _UNSET:
+            self.resolver = resolver
+        elif names.are_off():
+            self.resolver = None
         options = {**_environment_options(), **options}
         self._open_core(**options)
         if options.get('driver', 'auto') == 'auto' and self.driver != 'io_uring':
@@ -229,21 +240,26 @@ class Loop(_core.LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     # ---- names
 
-    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0,
-                          proto: int = 0, flags: int = 0) -> Any:
-        """Resolves a host. As asyncio's, in a thread; numeric hosts are answered at once."""
-        if not addresses.is_numeric(host, port):
-            return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
-        self._check_closed()
-        function = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
-        return function(host, port, family, type, proto, flags)
+    @property
+    def resolver(self) -> Resolver | None:
+        """What looks names up: the process's own resolver, unless another was given; None: libc, in the executor."""
+        if self._resolver is _UNSET:
+            from . import resolver  # later than the loop: who looks up no name needs none of it
+            self._resolver = resolver.shared()
+        return self._resolver
+
+    @resolver.setter
+    def resolver(self, resolver: Resolver | None) -> None:
+        if resolver is not None and not isinstance(resolver, _core.ResolverCore):
+            raise TypeError(f'resolver={resolver!r}: give a kloop.Resolver, or None for libc')
+        self._resolver = resolver
+
+    getaddrinfo = _core.getaddrinfo
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """Names an address. As asyncio's, in a thread; at once where only numbers are wanted."""
-        if not addresses.wants_numbers(flags):
-            return await super().getnameinfo(sockaddr, flags)
+        """Names an address, with what socket.getnameinfo() answers."""
         self._check_closed()
-        return socket.getnameinfo(sockaddr, flags)
+        return await names.getnameinfo(self, self.resolver, sockaddr, flags)
 
     # ---- sockets
 
@@ -356,6 +372,7 @@ def _tell_of_fallback(loop: Loop) -> None:
 def _close_inherited() -> None:
     for loop in list(_loops):
         loop._close_inherited()
+    _core.close_inherited_background()
 
 
 os.register_at_fork(after_in_child=_close_inherited)

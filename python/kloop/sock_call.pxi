@@ -377,12 +377,10 @@ cdef int _end_calls(LoopCore loop) except -1:
 
 cdef extern from *:
     """
-    static sendfunc kloop_call_send;
-
     static PyObject *kloop_call_next(PyObject *call)
     {
         PyObject *result, *stop;
-        switch (kloop_call_send(call, NULL, &result)) {
+        switch (Py_TYPE(call)->tp_as_async->am_send(call, NULL, &result)) {
         case PYGEN_NEXT:
             return result;
         case PYGEN_RETURN:
@@ -403,9 +401,8 @@ cdef extern from *:
     static void kloop_set_slots(PyObject *type, int (*send)(PyObject *, PyObject *, PyObject **))
     {
         PyTypeObject *t = (PyTypeObject *)type;
-        kloop_call_send = (sendfunc)(void *)send;
         t->tp_iternext = kloop_call_next;
-        t->tp_as_async->am_send = kloop_call_send;
+        t->tp_as_async->am_send = (sendfunc)(void *)send;
         PyType_Modified(t);
     }
 

@@ -1,0 +1,714 @@
+"""kloop.Resolver: what it answers, keeps, counts and gives back, in front of a name server of the test's own."""
+
+import asyncio
+import gc
+import re
+import socket
+import struct
+import threading
+
+import pytest
+from children import run_python
+from driving import LIMIT_S, joined, run, turns
+from nameserver import REFUSED, SERVFAIL, TRUNCATED, Nameserver, Zone, name, reply, strings
+
+HOSTS = "192.0.2.80 in.hosts other.hosts\n2001:db8::80 in.hosts\n"
+ZONE = Zone(
+    {
+        ("www.test", "A"): [(60, "192.0.2.1"), (60, "192.0.2.2")],
+        ("www.test", "AAAA"): [(50, "2001:db8::1")],
+        ("alias.test", "CNAME"): [(7, "next.test")],
+        ("next.test", "CNAME"): [(400, "www.test")],
+        ("mail.test", "MX"): [
+            (60, struct.pack("!H", 20) + name("b.test")),
+            (60, struct.pack("!H", 10) + name("a.test")),
+        ],
+        ("null.test", "MX"): [(60, struct.pack("!H", 0) + name("."))],
+        ("test", "NS"): [(60, "ns.test")],
+        ("test", "SOA"): [(60, name("ns.test") + name("root.test") + struct.pack("!5I", 1, 2, 3, 4, 5))],
+        ("1.2.0.192.in-addr.arpa", "PTR"): [(60, "www.test")],
+        ("_sip._tcp.test", "SRV"): [(60, struct.pack("!3H", 1, 2, 5060) + name("sip.test"))],
+        ("text.test", "TXT"): [(60, strings(b'one "two"', b"\\\x00\xff", b""))],
+        ("ca.test", "CAA"): [(60, b"\x80" + strings(b"issue") + b"ca.example; a=\\b")],
+        ("web.test", "HTTPS"): [
+            (
+                60,
+                struct.pack("!H", 1)
+                + name(".")
+                + struct.pack("!HH", 1, 6)
+                + strings(b"h2", b"h3")
+                + struct.pack("!HHH", 3, 2, 8443)
+                + struct.pack("!HH", 4, 8)
+                + bytes([192, 0, 2, 1, 192, 0, 2, 2])
+                + struct.pack("!HH", 5, 3)
+                + b"ech"
+                + struct.pack("!HH", 6, 16)
+                + socket.inet_pton(10, "2001:db8::1")
+                + struct.pack("!HH", 667, 2)
+                + b"\x00\xff",
+            )
+        ],
+        ("svc.test", "SVCB"): [(60, struct.pack("!H", 0) + name("target.test"))],
+        ("plain.test", 99): [(60, b"\x03abc")],
+        ("large.test", "A"): [(60, f"192.0.2.{number}") for number in range(200)],
+        ("short.test", "A"): [(1, "192.0.2.9")],
+        ("empty.test", "TXT"): [(60, strings(b"x"))],
+        ("xn--mnchen-3ya.test", "A"): [(60, "192.0.2.33")],
+    }
+)
+
+
+@pytest.fixture
+def server():
+    with Nameserver(ZONE) as server:
+        yield server
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text(HOSTS)
+    return path
+
+
+@pytest.fixture
+def resolver(kloop, server, hosts):
+    with kloop.Resolver([server.address], file=None, environment=False, hosts=hosts, timeout=5, attempts=2) as resolver:
+        yield resolver
+
+
+def lookup(loop, coroutine):
+    return run(loop, coroutine)
+
+
+def refused(loop, error, coroutine):
+    with pytest.raises(error) as caught:
+        run(loop, coroutine)
+    return caught.value
+
+
+# ---- records
+
+
+@pytest.mark.parametrize(
+    "owner, kind, expected",
+    [
+        ("www.test", "A", ["A(ttl=60, address='192.0.2.1')", "A(ttl=60, address='192.0.2.2')"]),
+        ("www.test", "AAAA", ["AAAA(ttl=50, address='2001:db8::1')"]),
+        ("alias.test", "CNAME", ["CNAME(ttl=7, target='next.test')"]),
+        (
+            "mail.test",
+            "MX",
+            ["MX(ttl=60, preference=20, exchange='b.test')", "MX(ttl=60, preference=10, exchange='a.test')"],
+        ),
+        ("null.test", "MX", ["MX(ttl=60, preference=0, exchange='.')"]),
+        ("test", "NS", ["NS(ttl=60, target='ns.test')"]),
+        (
+            "test",
+            "SOA",
+            ["SOA(ttl=60, mname='ns.test', rname='root.test', serial=1, refresh=2, retry=3, expire=4, minimum=5)"],
+        ),
+        ("1.2.0.192.in-addr.arpa", "PTR", ["PTR(ttl=60, target='www.test')"]),
+        ("_sip._tcp.test", "SRV", ["SRV(ttl=60, priority=1, weight=2, port=5060, target='sip.test')"]),
+        ("text.test", "TXT", ["TXT(ttl=60, strings=(b'one \"two\"', b'\\\\\\x00\\xff', b''))"]),
+        ("ca.test", "CAA", ["CAA(ttl=60, flags=128, tag='issue', value=b'ca.example; a=\\\\b')"]),
+        (
+            "web.test",
+            "HTTPS",
+            [
+                "HTTPS(ttl=60, priority=1, target='.', mandatory=(), alpn=(b'h2', b'h3'), no_default_alpn=False, "
+                "port=8443, ipv4hint=('192.0.2.1', '192.0.2.2'), ech=b'ech', ipv6hint=('2001:db8::1',), dohpath=None, "
+                "ohttp=False, others=((667, b'\\x00\\xff'),))"
+            ],
+        ),
+        (
+            "svc.test",
+            "SVCB",
+            [
+                "SVCB(ttl=60, priority=0, target='target.test', mandatory=(), alpn=(), no_default_alpn=False, "
+                "port=None, ipv4hint=(), ech=None, ipv6hint=(), dohpath=None, ohttp=False, others=())"
+            ],
+        ),
+        ("plain.test", 99, ["Other(ttl=60, type=99, text='\"abc\"')"]),
+    ],
+)
+def test_records_of_each_type(loop, resolver, owner, kind, expected):
+    for _ in range(2):  # of the server, and of the cache
+        answer = lookup(loop, resolver.resolve(owner, kind))
+        assert [repr(record) for record in answer] == expected
+        assert (len(answer), answer[0], answer.name) == (len(expected), answer.records[0], owner)
+
+
+def test_an_alias_is_followed(loop, resolver):
+    answer = lookup(loop, resolver.resolve("Alias.TEST.", "a"))
+    assert (answer.name, answer.aliases, answer.ttl) == ("www.test", ("alias.test", "next.test"), 7)
+    assert [record.address for record in answer] == ["192.0.2.1", "192.0.2.2"]
+    assert not answer.stale and not answer.authenticated
+
+
+def test_records_are_frozen_and_hashable(loop, resolver):
+    [record] = lookup(loop, resolver.resolve("web.test", "HTTPS"))
+    assert {record: 1}[record] == 1
+    with pytest.raises(AttributeError):
+        record.port = 1
+
+
+def test_a_large_answer_comes_over_tcp(loop, resolver, server):
+    answer = lookup(loop, resolver.resolve("large.test"))
+    assert [record.address for record in answer] == [f"192.0.2.{number}" for number in range(200)]
+    assert [tcp for *_, tcp in server.asked] == [False, True]
+    stats = resolver.stats()
+    assert (stats.udp, stats.tcp, stats.truncated) == (1, 1, 1)
+    # It is longer than what a call has room for, from the cache too.
+    assert lookup(loop, resolver.resolve("large.test")).records == answer.records
+    assert len(server.asked) == 2
+
+
+def test_names_that_are_not_ascii(loop, resolver):
+    assert lookup(loop, resolver.resolve("m\xfcnchen.test"))[0].address == "192.0.2.33"
+    assert lookup(loop, resolver.lookup_ip("m\xfcnchen.test", socket.AF_INET)) == ["192.0.2.33"]
+
+
+# ---- what there is not
+
+
+def test_errors_say_what_is_wrong(loop, kloop, resolver):
+    for error, code, owner, kind in (
+        (kloop.NameNotFound, socket.EAI_NONAME, "nobody.test", "A"),
+        (kloop.NoRecords, socket.EAI_NODATA, "empty.test", "A"),
+        (kloop.InvalidName, socket.EAI_NONAME, "a..test", "A"),
+        (kloop.InvalidName, socket.EAI_NONAME, "x" * 64 + ".test", "A"),
+        (kloop.InvalidName, socket.EAI_NONAME, "", "MX"),
+        (kloop.InvalidName, socket.EAI_NONAME, "a\0b", "MX"),
+        (kloop.InvalidName, socket.EAI_NONAME, "\xfc" * 64, "MX"),
+    ):
+        caught = refused(loop, error, resolver.resolve(owner, kind))
+        assert isinstance(caught, kloop.ResolveError) and isinstance(caught, socket.gaierror)
+        assert caught.errno == code
+        assert owner.split(".")[0] in str(caught) or repr(owner) in str(caught)
+    assert isinstance(refused(loop, ValueError, resolver.resolve("a..b")), kloop.InvalidName)
+
+
+@pytest.mark.parametrize("code", [SERVFAIL, REFUSED])
+def test_servers_that_fail(loop, kloop, code):
+    with (
+        Nameserver(ZONE, lambda question, _: [reply(question, code)]) as server,
+        kloop.Resolver([server.address], file=None, attempts=2) as resolver,
+    ):
+        caught = refused(loop, kloop.ServerFailure, resolver.resolve("www.test"))
+        assert server.address in str(caught) and caught.errno == socket.EAI_AGAIN
+        assert server.count("www.test") == 2
+
+
+def test_a_server_that_is_silent(loop, kloop):
+    with (
+        Nameserver(ZONE, lambda *_: []) as server,
+        kloop.Resolver([server.address], file=None, timeout=0.05, attempts=2) as resolver,
+    ):
+        caught = refused(loop, TimeoutError, resolver.resolve("www.test"))
+        assert isinstance(caught, kloop.ResolveTimeout) and caught.errno == socket.EAI_AGAIN
+        assert server.count() == 2
+        assert resolver.stats().timeouts == 2
+        assert resolver.stats().servers[0].down
+
+
+def test_types_that_do_not_exist(loop, resolver):
+    for kind in ("B", "", 0, 1 << 16, -1):
+        assert "AAAA, CAA" in str(refused(loop, ValueError, resolver.resolve("www.test", kind)))
+
+
+def test_a_loop_of_another_kind(kloop, resolver):
+    loop = asyncio.SelectorEventLoop()
+    try:
+        with pytest.raises(RuntimeError, match="needs a kloop event loop"):
+            loop.run_until_complete(resolver.resolve("www.test"))
+    finally:
+        loop.close()
+
+
+# ---- addresses and names
+
+
+def test_lookup_ip(loop, resolver):
+    assert set(lookup(loop, resolver.lookup_ip("www.test"))) == {"192.0.2.1", "192.0.2.2", "2001:db8::1"}
+    assert lookup(loop, resolver.lookup_ip("www.test", socket.AF_INET6)) == ["2001:db8::1"]
+    assert lookup(loop, resolver.lookup_ip("in.hosts", socket.AF_INET)) == ["192.0.2.80"]
+    assert lookup(loop, resolver.lookup_ip("192.0.2.7")) == ["192.0.2.7"]
+    refused(loop, ValueError, resolver.lookup_ip("www.test", socket.AF_UNIX))
+    assert resolver.stats().hosts == 1
+
+
+def test_the_search_list(loop, kloop, server):
+    with kloop.Resolver([server.address], file=None, search=["nothing.test", "test."], ndots=2) as resolver:
+        assert sorted(lookup(loop, resolver.lookup_ip("www", socket.AF_INET))) == ["192.0.2.1", "192.0.2.2"]
+        assert [owner for owner, *_ in server.asked] == ["www.nothing.test", "www.test"]
+        assert resolver.resolv_conf.search == ("nothing.test", "test")
+
+
+def test_lookup_addr(loop, kloop, resolver):
+    assert lookup(loop, resolver.lookup_addr("192.0.2.1")) == ["www.test"]
+    assert lookup(loop, resolver.lookup_addr("192.0.2.80")) == ["in.hosts", "other.hosts"]
+    refused(loop, kloop.NameNotFound, resolver.lookup_addr("192.0.2.200"))
+    refused(loop, ValueError, resolver.lookup_addr("www.test"))
+
+
+# ---- the cache
+
+
+def test_a_known_name_is_answered_at_once(loop, resolver, server):
+    lookup(loop, resolver.lookup_ip("www.test"))
+    asked = len(server.asked)
+
+    def at_once(coroutine):
+        with pytest.raises(StopIteration) as caught:
+            coroutine.send(None)
+        return caught.value.value
+
+    async def main():
+        assert at_once(resolver.resolve("www.test"))[0].address == "192.0.2.1"
+        assert len(at_once(resolver.lookup_ip("www.test"))) == 3
+        assert at_once(resolver.lookup_ip("in.hosts", socket.AF_INET)) == ["192.0.2.80"]
+        assert len(at_once(resolver.getaddrinfo("www.test", 80, type=socket.SOCK_STREAM))) == 3
+
+    run(loop, main())
+    assert len(server.asked) == asked
+
+
+def test_the_cache(loop, kloop, resolver, server):
+    cache = resolver.cache
+    assert len(cache) == 0 and cache and cache.entries() == []
+    lookup(loop, resolver.resolve("alias.test"))
+    refused(loop, kloop.NameNotFound, resolver.resolve("nobody.test"))
+    refused(loop, kloop.NoRecords, resolver.resolve("empty.test"))
+    assert len(cache) == 3 == resolver.stats().entries
+    empty, gone, alias = cache.entries()
+    assert (empty.name, empty.type, empty.exists, empty.records) == ("empty.test", 1, False, ())
+    assert (gone.name, gone.type, gone.exists) == ("nobody.test", 0, False)
+    assert (alias.name, alias.canonical, alias.exists, 6 <= alias.left_s <= 7) == ("alias.test", "www.test", True, True)
+    assert alias.records[0].address == "192.0.2.1"
+    assert server.count("nobody.test") == 1
+    refused(loop, kloop.NameNotFound, resolver.resolve("nobody.test", "MX"))
+    assert server.count("nobody.test") == 1 and resolver.stats().hits == 1
+    cache.clear()
+    assert len(cache) == 0
+    refused(loop, kloop.NameNotFound, resolver.resolve("nobody.test"))
+    assert server.count("nobody.test") == 2
+
+
+def test_a_ttl_runs_out(loop, kloop, server):
+    with kloop.Resolver([server.address], file=None, max_ttl=0.05) as resolver:
+        lookup(loop, resolver.resolve("www.test"))
+        lookup(loop, asyncio.sleep(0.06))
+        lookup(loop, resolver.resolve("www.test"))
+        assert server.count() == 2
+
+
+def test_no_cache(loop, kloop, server):
+    with kloop.Resolver([server.address], file=None, cache_entries=0) as resolver:
+        for _ in range(2):
+            lookup(loop, resolver.resolve("www.test"))
+        assert server.count() == 2 and len(resolver.cache) == 0
+
+
+def test_stale_answers(loop, kloop):
+    silent = threading.Event()
+    with (
+        Nameserver(ZONE, lambda question, _: [reply(question, SERVFAIL)] if silent.is_set() else None) as server,
+        kloop.Resolver([server.address], file=None, max_ttl=0.01, serve_stale=3600) as resolver,
+    ):
+        assert not lookup(loop, resolver.resolve("www.test")).stale
+        silent.set()
+        lookup(loop, asyncio.sleep(0.02))
+        answer = lookup(loop, resolver.resolve("www.test"))
+        assert (answer.stale, answer.ttl, answer[0].address) == (True, 30, "192.0.2.1")
+        assert resolver.stats().stale == 1
+
+
+# ---- many, together, cancelled
+
+
+def test_the_same_question_is_asked_once(loop, resolver, server):
+    async def main():
+        answers = await asyncio.gather(*(resolver.resolve("www.test") for _ in range(50)))
+        assert len({answer.records for answer in answers}) == 1
+
+    run(loop, main())
+    assert server.count() == 1
+
+
+def test_many_names_at_once(loop, kloop):
+    zone = Zone({(f"n{number}.test", "A"): [(60, f"10.0.{number // 250}.{number % 250}")] for number in range(2000)})
+    with (
+        Nameserver(zone) as server,
+        kloop.Resolver([server.address], file=None, concurrency=64, timeout=10) as resolver,
+    ):
+
+        async def main():
+            answers = await asyncio.gather(*(resolver.resolve(f"n{number}.test") for number in range(2000)))
+            assert [answer[0].address for answer in answers] == [
+                f"10.0.{number // 250}.{number % 250}" for number in range(2000)
+            ]
+
+        run(loop, main())
+        assert (resolver.stats().running, resolver.stats().waiting, loop.stats()["lookups"]) == (0, 0, 0)
+
+
+def test_more_than_may_wait(loop, kloop):
+    with (
+        Nameserver(ZONE, lambda *_: []) as server,
+        kloop.Resolver([server.address], file=None, concurrency=1, queue=0, timeout=20) as resolver,
+    ):
+
+        async def main():
+            first = asyncio.ensure_future(resolver.resolve("www.test"))
+            await asyncio.to_thread(server.await_question, "www.test")
+            with pytest.raises(kloop.ResolverBusy):
+                await resolver.resolve("next.test")
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            await loop.shutdown_default_executor()
+
+        run(loop, main())
+
+
+async def until(condition):
+    """Lets other threads and the loop go on until it holds."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_a_cancelled_lookup_ends_its_work(loop, kloop):
+    with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+
+        async def main():
+            task = asyncio.ensure_future(resolver.resolve("www.test"))
+            await until(lambda: server.count())
+            assert resolver.stats().running == 1 and loop.stats()["lookups"] == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: resolver.stats().running == 0 and loop.stats()["lookups"] == 0)
+            assert resolver.stats().canceled == 1
+
+        run(loop, main())
+
+
+def test_a_cancelled_lookup_leaves_others_work_alone(loop, kloop):
+    go = threading.Event()
+    with (
+        Nameserver(ZONE, lambda *_: go.wait(LIMIT_S) and None) as server,
+        kloop.Resolver([server.address], file=None) as resolver,
+    ):
+
+        async def main():
+            tasks = [asyncio.ensure_future(resolver.resolve("www.test")) for _ in range(3)]
+            await until(lambda: server.count())
+            tasks[0].cancel()
+            await turns()
+            go.set()
+            assert isinstance((await asyncio.gather(*tasks, return_exceptions=True))[0], asyncio.CancelledError)
+            assert tasks[1].result().records == tasks[2].result().records
+            assert server.count() == 1 and resolver.stats().canceled == 0
+
+        run(loop, main())
+
+
+def test_wait_for(loop, kloop):
+    with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+
+        async def main():
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(resolver.resolve("www.test"), 0.02)
+            await until(lambda: resolver.stats().running == 0)
+
+        run(loop, main())
+
+
+def test_a_loop_that_stops_in_between(loop, resolver, server):
+    """What comes meanwhile waits for its next run."""
+    task = loop.create_task(resolver.resolve("www.test"))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    server.await_question("www.test")
+    assert run(loop, asyncio.wait_for(task, LIMIT_S))[0].address == "192.0.2.1"
+
+
+def test_a_loop_is_closed_with_lookups_under_way(kloop, reported_errors):
+    with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+        loop = kloop.new_event_loop()
+        task = loop.create_task(resolver.resolve("www.test"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        server.await_question("www.test")
+        loop.close()
+        del task
+        gc.collect()
+        [report] = reported_errors
+        assert report["message"] == "Task was destroyed but it is pending!"
+        other = kloop.new_event_loop()
+        run(other, until(lambda: resolver.stats().running == 0))
+        other.close()
+
+
+def test_closing_a_resolver(loop, kloop):
+    with Nameserver(ZONE, lambda *_: []) as server, kloop.Resolver([server.address], file=None, timeout=20) as resolver:
+
+        async def main():
+            task = asyncio.ensure_future(resolver.resolve("www.test"))
+            await until(lambda: server.count())
+            resolver.close()
+            with pytest.raises(RuntimeError, match="resolver is closed"):
+                await task
+
+        run(loop, main())
+        assert resolver.closed
+        resolver.close()
+        for use in (
+            resolver.stats,
+            resolver.reload,
+            resolver.cache.clear,
+            resolver.cache.entries,
+            lambda: len(resolver.cache),
+            lambda: run(loop, resolver.resolve("www.test")),
+        ):
+            with pytest.raises(RuntimeError, match="resolver is closed"):
+                use()
+
+
+# ---- loops, threads, processes
+
+
+def test_one_resolver_for_several_loops_and_threads(kloop, resolver, server):
+    def work(number):
+        loop = kloop.new_event_loop()
+        try:
+
+            async def main():
+                return [
+                    (await resolver.resolve(owner))[0].address
+                    for owner in ("www.test", "short.test", "large.test") * 20
+                ]
+
+            return loop.run_until_complete(main())
+        finally:
+            loop.close()
+
+    outcomes = []
+    threads = [threading.Thread(target=lambda n=n: outcomes.append(work(n))) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert outcomes == [["192.0.2.1", "192.0.2.9", "192.0.2.0"] * 20] * 4
+
+
+def test_a_loops_own_resolver(kloop, resolver, server):
+    loop = kloop.new_event_loop(resolver=resolver)
+    try:
+        assert loop.resolver is resolver
+        assert run(loop, loop.getaddrinfo("www.test", 80, family=socket.AF_INET6, type=socket.SOCK_STREAM)) == [
+            (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("2001:db8::1", 80, 0, 0))
+        ]
+        assert run(loop, loop.getnameinfo(("192.0.2.1", 80)))[0] == "www.test"
+        loop.resolver = None
+        assert loop.resolver is None
+        with pytest.raises(TypeError, match="give a kloop.Resolver"):
+            loop.resolver = "8.8.8.8"
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+    with pytest.raises(TypeError, match="give a kloop.Resolver"):
+        kloop.new_event_loop(resolver="8.8.8.8")
+
+
+def test_the_processs_own_resolver_is_shared(kloop, loop):
+    other = kloop.new_event_loop()
+    try:
+        assert other.resolver is loop.resolver and isinstance(loop.resolver, kloop.Resolver)
+    finally:
+        other.close()
+
+
+def test_a_resolver_is_used_and_dropped_in_a_thread(kloop, server):
+    def work():
+        loop = kloop.new_event_loop()
+        resolver = kloop.Resolver([server.address], file=None)
+        try:
+            return loop.run_until_complete(resolver.resolve("www.test"))[0].address
+        finally:
+            loop.close()
+
+    assert joined(work) == "192.0.2.1"
+
+
+def test_fork():
+    """A child has a cache and a background loop of its own; the parent's go on."""
+    assert (
+        run_python("""
+        import asyncio, os, sys, kloop
+        sys.path.insert(0, "tests")
+        from nameserver import Nameserver, Zone
+
+        zone = Zone({("www.test", "A"): [(60, "192.0.2.1")]})
+        with Nameserver(zone) as server:
+            resolver = kloop.Resolver([server.address], file=None)
+
+            async def main():
+                return (await resolver.resolve("www.test"))[0].address
+
+            def descriptors():
+                links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+                return {os.readlink(link) for link in links if os.path.lexists(link)}
+
+            def generation(left):
+                assert kloop.run(main()) == "192.0.2.1"
+                assert len(resolver.cache) == 1
+                if not left:
+                    return
+                child = os.fork()
+                if not child:
+                    try:
+                        assert not [fd for fd in descriptors() if "io_uring" in fd], descriptors()
+                        generation(left - 1)
+                    except BaseException:
+                        import traceback
+                        traceback.print_exc()
+                        os._exit(1)
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+                assert len(resolver.cache) == 1
+                resolver.cache.clear()
+                assert kloop.run(main()) == "192.0.2.1"
+
+            generation(2)
+            print(server.count())
+    """)
+        == "5\n"
+    )
+
+
+def test_exit_with_lookups_under_way():
+    """The process ends, with its loop closed or not."""
+    run_python("""
+        import asyncio, sys, kloop
+        sys.path.insert(0, "tests")
+        from nameserver import Nameserver, Zone
+
+        server = Nameserver(Zone({}), lambda *_: []).__enter__()
+        resolver = kloop.Resolver([server.address], file=None, timeout=20)
+        loop = kloop.new_event_loop()
+        tasks = [loop.create_task(resolver.resolve(f"n{number}.test")) for number in range(10)]
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        server.await_question("n9.test")
+        for task in tasks:
+            task._log_destroy_pending = False
+    """)
+
+
+# ---- configuration
+
+
+def test_a_file_and_its_changes(loop, kloop, server, tmp_path):
+    with Nameserver(Zone({("www.test", "A"): [(60, "198.51.100.1")]})) as other:
+        file = tmp_path / "resolv.conf"
+        file.write_text(f"nameserver {server.address}\nsearch a.test b.test\noptions ndots:3 edns0 sortlist\n")
+        with kloop.Resolver(file=file, nsswitch=None, environment=False) as resolver:
+            conf = resolver.resolv_conf
+            assert (conf.servers, conf.search, conf.ndots, conf.edns0) == (
+                (server.address,),
+                ("a.test", "b.test"),
+                3,
+                True,
+            )
+            assert conf.unknown == ("sortlist",)
+            assert lookup(loop, resolver.resolve("www.test"))[0].address == "192.0.2.1"
+            file.write_text(f"nameserver {other.address}\n")
+            resolver.reload()
+            assert lookup(loop, resolver.resolve("www.test"))[0].address == "198.51.100.1"
+            assert resolver.stats().reloads == 1
+            file.unlink()
+            file.mkdir()
+            with pytest.raises(IsADirectoryError):
+                resolver.reload()
+
+
+def test_arguments_count_more_than_environment_and_file(kloop, server, tmp_path, monkeypatch):
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 192.0.2.53\nsearch file.test\noptions ndots:3 timeout:9 attempts:4\n")
+    monkeypatch.setenv("RES_OPTIONS", "ndots:5 rotate")
+    monkeypatch.setenv("LOCALDOMAIN", "env.test")
+    with (
+        kloop.Resolver(file=file) as system,
+        kloop.Resolver(["192.0.2.1"], file=file, ndots=2, rotate=False) as own,
+        kloop.Resolver(file=file, environment=False, search=["own.test"], timeout=0.5) as other,
+    ):
+        found = [resolver.resolv_conf for resolver in (system, own, other)]
+    assert [(*conf.servers, *conf.search, conf.ndots, conf.timeout, conf.attempts, conf.rotate) for conf in found] == [
+        ("192.0.2.53:53", "env.test", 5, 9.0, 4, True),
+        ("192.0.2.1:53", "env.test", 2, 9.0, 4, False),
+        ("192.0.2.53:53", "own.test", 3, 0.5, 4, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"servers": "127.0.0.1"}, "give a list"),
+        ({"servers": ["localhost"]}, "'localhost' is no address"),
+        ({"servers": ["127.0.0.1:0"]}, "is no address"),
+        ({"servers": ["[::1]x"]}, "is no address"),
+        ({"servers": ["127.0.0.1:x"]}, "is no address"),
+        ({"ndots": 16}, "ndots=16: give a whole number from 0 to 15"),
+        ({"ndots": 1.5}, "ndots=1.5"),
+        ({"attempts": 0}, "attempts=0"),
+        ({"timeout": 0}, "timeout=0: give seconds"),
+        ({"timeout": -1}, "timeout=-1"),
+        ({"timeout": float("nan")}, "timeout=nan"),
+        ({"search": "a.test"}, "give a list of domains"),
+        ({"search": ["a b"]}, "is no domain"),
+        ({"search": [""]}, "is no domain"),
+        ({"cache_entries": -1}, "cache_entries=-1"),
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"queue": -1}, "queue=-1"),
+        ({"max_ttl": -1}, "max_ttl=-1"),
+        ({"serve_stale": -1}, "serve_stale=-1"),
+        ({"file": "a\nb"}, "line break"),
+        ({"tls_ca_file": "x"}, "tls_ca_file is for tls="),
+    ],
+)
+def test_options_that_make_no_sense(kloop, options, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        kloop.Resolver(**options)
+
+
+def test_files_that_can_not_be_read(kloop, tmp_path):
+    with pytest.raises(OSError, match="is a directory"):
+        kloop.Resolver(file=tmp_path)
+    with pytest.raises(OSError, match="no such file"):
+        kloop.Resolver(["127.0.0.1"], tls=True, tls_ca_file=tmp_path / "none")
+    (tmp_path / "empty").touch()
+    with pytest.raises(ValueError, match="no certificate"):
+        kloop.Resolver(["127.0.0.1"], tls=True, tls_ca_file=tmp_path / "empty")
+
+
+def test_servers_addresses(kloop):
+    given = ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:5353", "[2001:db8::1]"]
+    with kloop.Resolver(given, file=None) as resolver:
+        assert resolver.resolv_conf.servers == (
+            "192.0.2.1:53",
+            "192.0.2.1:5353",
+            "[2001:db8::1]:53",
+            "[2001:db8::1]:5353",
+            "[2001:db8::1]:53",
+        )
+        assert [server.address for server in resolver.stats().servers] == list(resolver.resolv_conf.servers)
+
+
+def test_a_truncated_answer_that_tcp_does_not_mend(loop, kloop):
+    with (
+        Nameserver(ZONE, lambda question, _: [reply(question, flags=TRUNCATED)]) as server,
+        kloop.Resolver([server.address], file=None, attempts=1) as resolver,
+    ):
+        assert "truncated over TCP" in str(refused(loop, kloop.ServerFailure, resolver.resolve("www.test")))
