@@ -21,7 +21,7 @@ func (e *Engine) Leave() {
 			break
 		}
 	}
-	for try := 0; e.cancelEffects() && try < awaitTries; try++ {
+	for try := 0; e.cancelEffects() && (try < awaitTries || e.filesUnderWay(false)); try++ {
 		e.handOver(int64(min(try, 1)) * awaitStepNS)
 		e.takeEffects()
 		e.settle()
@@ -214,7 +214,7 @@ func (e *Engine) Close() error {
 	e.closing = true
 	if attached == nil {
 		e.cancelAll()
-		for try := 0; e.anythingLeft() && try < awaitTries; try++ {
+		for try := 0; e.anythingLeft() && (try < awaitTries || e.filesUnderWay(true)); try++ {
 			e.Flush()
 			e.handOver(int64(min(try, 1)) * awaitStepNS)
 			e.Reap(len(e.ready.items))

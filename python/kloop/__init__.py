@@ -11,14 +11,16 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from . import files
 from ._version import __version__
 from .errors import DriverUnavailable
+from .files import open
 from .loop import Loop
 from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
 
 __all__ = ('DriverUnavailable', 'EventLoopPolicy', 'Loop', 'StreamTransport', 'TLSOffload',
-           'TLSOptions', 'install', '__version__', 'new_event_loop', 'run')
+           'TLSOptions', 'files', 'install', '__version__', 'new_event_loop', 'open', 'run')
 
 _T = TypeVar('_T')
 
