@@ -218,6 +218,7 @@ func (e *Engine) Close() error {
 			e.Flush()
 			e.handOver(int64(min(try, 1)) * awaitStepNS)
 			e.Reap(len(e.ready.items))
+			e.pool.Reap(pollReapMax, e.told)
 		}
 	}
 	e.discardReady()
@@ -287,7 +288,11 @@ func (e *Engine) finishAll() {
 		case *Connect:
 			object.end(ErrCanceled)
 		case *Operation:
-			object.finish(-int(syscall.ECANCELED), nil)
+			if object.lost {
+				object.finish(-int(errUnknownProgress), nil)
+			} else {
+				object.finish(-int(syscall.ECANCELED), nil)
+			}
 		}
 	}
 }
