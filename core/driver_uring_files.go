@@ -19,6 +19,9 @@ func (d *UringDriver) Does(kind OpKind) bool {
 	return kind.isFile()
 }
 
+// opensAtOnce are flags with which an open waits for no other process.
+const opensAtOnce = unix.O_NONBLOCK | unix.O_PATH | unix.O_DIRECTORY
+
 func prepareFile(sqe *uring.SQE, op *Op) {
 	f := op.File
 	switch op.Kind {
@@ -28,7 +31,7 @@ func prepareFile(sqe *uring.SQE, op *Op) {
 		sqe.PrepWrite(op.FD, op.Parts[0], f.Offset)
 	case OpOpen:
 		sqe.PrepOpenat(op.FD, f.Path, f.Flags, f.Mode)
-		if f.Flags&(unix.O_NONBLOCK|unix.O_PATH|unix.O_DIRECTORY) == 0 {
+		if f.Flags&opensAtOnce == 0 {
 			// Else the kernel tries it with O_NONBLOCK first, and a FIFO has a reader before its writer.
 			sqe.SetFlags(uring.IOSQE_ASYNC)
 		}

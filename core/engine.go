@@ -66,6 +66,7 @@ type Engine struct {
 	reading []*Conn // that the next Reap reads, without a poll
 
 	operations []*Operation // free
+	opening    int          // opens that the driver has, and that may wait for ever
 	pool       FilePool
 	told       func(o *Operation, result int64) // by the pool
 

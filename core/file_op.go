@@ -1,6 +1,7 @@
 package core
 
 import (
+	"runtime"
 	"syscall"
 
 	"kloop/uring"
@@ -110,7 +111,7 @@ func terminated(path []byte) bool { return len(path) > 0 && path[len(path)-1] ==
 // submitFile starts a file operation: in the driver, or, if that has none, in the pool.
 func (o *Operation) submitFile() {
 	e := o.engine
-	inDriver := e.driver.Does(o.spec.Kind)
+	inDriver := e.driver.Does(o.spec.Kind) && o.mayOpenInDriver()
 	if !inDriver && !o.awaiting && o.spec.File.Polled && o.movesFileBytes() {
 		result := e.calls.fileNow(&o.spec)
 		if result != -int64(syscall.EAGAIN) {
@@ -124,6 +125,10 @@ func (o *Operation) submitFile() {
 	case o.awaiting:
 		e.submit(Op{Kind: OpPoll, FD: o.spec.FD, Token: o.token(), Events: o.readiness()})
 	case inDriver:
+		if o.opensAndWaits() {
+			o.opening = true
+			e.opening++
+		}
 		op := Op{Kind: o.spec.Kind, FD: o.spec.FD, Token: o.token(), File: &o.spec.File}
 		if len(o.spec.Buffer) > 0 {
 			e.parts = append(e.parts[:0], o.spec.Buffer[:min(len(o.spec.Buffer), uring.MaxLen)])
@@ -134,6 +139,27 @@ func (o *Operation) submitFile() {
 	default:
 		o.pooled = true
 		e.pool.Start(o)
+	}
+}
+
+// openingInDriver is how many opens that may wait for ever the driver has at once: half of the
+// threads that the kernel has for all operations of a ring that wait (4 a processor, io_uring_register(2)
+// of IORING_REGISTER_IOWQ_MAX_WORKERS). All of them waiting for FIFOs would hold up everything else. The pool has no such limit.
+func openingInDriver() int { return 2 * runtime.NumCPU() }
+
+func (o *Operation) opensAndWaits() bool {
+	return o.spec.Kind == OpOpen && o.spec.File.Flags&opensAtOnce == 0
+}
+
+func (o *Operation) mayOpenInDriver() bool {
+	return !o.opensAndWaits() || o.engine.opening < openingInDriver()
+}
+
+// opened says that the driver has not got this open any more.
+func (o *Operation) opened() {
+	if o.opening {
+		o.opening = false
+		o.engine.opening--
 	}
 }
 
@@ -151,6 +177,7 @@ func (o *Operation) readiness() uint32 {
 // fileCompleted handles the answer to a file operation.
 func (o *Operation) fileCompleted(result int64) {
 	o.armed, o.answered, o.cancelling, o.pooled = false, false, false, false
+	o.opened()
 	if o.awaiting {
 		o.awaiting = false
 		if result >= 0 {
@@ -166,7 +193,11 @@ func (o *Operation) fileCompleted(result int64) {
 		return
 	}
 	if o.spec.Kind == OpOpen && o.cancelled {
-		o.engine.calls.closeLater(int(result))
+		if o.engine.closing {
+			o.engine.calls.close(int(result))
+		} else {
+			o.engine.calls.closeLater(int(result))
+		}
 		result = -int64(syscall.ECANCELED)
 	}
 	o.finish(int(result), nil)

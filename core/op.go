@@ -50,6 +50,7 @@ type Operation struct {
 	answered   bool
 	cancelling bool // a cancel is submitted
 	pooled     bool // a goroutine of the pool has it, and no kernel
+	opening    bool // counted in Engine.opening
 	awaiting   bool // what the kernel has is a poll, before a read or write of a file
 	lost       bool // it went with its ring, and what it has done is not known
 	queued     bool // in Engine.rearm
@@ -293,5 +294,6 @@ func (o *Operation) forget() {
 	// Without Leave nobody knows what the kernel took.
 	o.lost = o.lost || o.armed && !o.awaiting && (o.spec.Kind == OpSendAll || o.spec.Kind.hasEffects())
 	o.armed, o.cancelling = false, false
+	o.opened()
 	o.queueArm()
 }

@@ -3,7 +3,8 @@
 cdef extern from "<unistd.h>" nogil:
     int64_t c_lseek "lseek"(int fd, int64_t offset, int whence)
     enum:
-        SEEK_CUR
+        SEEK_SET, SEEK_CUR
+        FILE_END "SEEK_END"
 
 cdef extern from "<fcntl.h>":
     enum:
@@ -19,20 +20,29 @@ cdef uint64_t CURRENT_OFFSET = <uint64_t>-1
 cdef class FileHandle:
     """An open descriptor as the core's operations see it.
 
-    Operations at the file's own position (an offset of -1) are for one caller at a time. Those
-    with an offset may be as many as one likes.
+    Operations at the file's own position are for one caller at a time. Those with an offset may be as
+    many as one likes.
+
+    The position is the kernel's, as other descriptors of the file share it. But the kernel is told it with each
+    operation, and it is moved here: a ring does not move it for a write that ends in an error behind some bytes
+    (seen on 6.18), nor for direct I/O. Only where there is none, or a write goes to the end anyway, the
+    kernel is left to use its own.
     """
 
     cdef LoopCore loop
     cdef readonly int fd            # -1 once it is closed
     cdef readonly object name       # for errors
     cdef readonly bint polled       # poll(2) tells when it is ready
+    cdef readonly bint seekable
+    cdef bint appends               # O_APPEND
     cdef readonly uint64_t moved    # bytes written at the file's own position, also by calls that were cancelled
     cdef uint32_t under_way         # calls that the core has
     cdef object idle                # the future of who waits until there are none
     cdef bytes kept                 # what a cancelled read has taken from where it can't be put back
 
-    def __cinit__(self, LoopCore loop not None, int fd, object name, bint polled):
+    def __cinit__(self, LoopCore loop not None, int fd, object name, bint polled=False, bint appends=False):
+        self.seekable = c_lseek(fd, 0, SEEK_CUR) >= 0
+        self.appends = appends
         self.loop = loop
         self.fd = fd
         self.name = name
@@ -40,24 +50,27 @@ cdef class FileHandle:
 
     def pread(self, size, offset):
         """Reads size bytes at offset; fewer at the end of the file alone."""
+        cdef int64_t place = PyNumber_AsSsize_t(offset, OverflowError)
         cdef FileRead call = FileRead.__new__(FileRead)
-        self._prepare(call, KLOOP_OP_FILE_READ, offset)
+        self._prepare(call, KLOOP_OP_FILE_READ, place)
         call.size = size
         call.full = True
         return call
 
     def pread_into(self, buffer, offset):
         """Fills a writable buffer with the bytes at offset; answers how many there were."""
+        cdef int64_t place = PyNumber_AsSsize_t(offset, OverflowError)
         cdef FileReadInto call = FileReadInto.__new__(FileReadInto)
-        self._prepare(call, KLOOP_OP_FILE_READ, offset)
+        self._prepare(call, KLOOP_OP_FILE_READ, place)
         call.buffer = buffer
         call.full = True
         return call
 
     def pwrite(self, data, offset):
         """Writes all of data at offset; answers its size."""
+        cdef int64_t place = PyNumber_AsSsize_t(offset, OverflowError)
         cdef FileWrite call = FileWrite.__new__(FileWrite)
-        self._prepare(call, KLOOP_OP_FILE_WRITE, offset)
+        self._prepare(call, KLOOP_OP_FILE_WRITE, place)
         call.data = data
         call.full = True
         return call
@@ -65,34 +78,34 @@ cdef class FileHandle:
     def read(self, Py_ssize_t size):
         """read(2): up to size bytes at the position of the file."""
         cdef FileRead call = FileRead.__new__(FileRead)
-        self._prepare(call, KLOOP_OP_FILE_READ, None)
+        self._prepare(call, KLOOP_OP_FILE_READ, 0)
+        call.here = True
         call.size = size
         return call
 
     def read_into(self, buffer):
         """read(2) into a writable buffer; answers how many bytes."""
         cdef FileReadInto call = FileReadInto.__new__(FileReadInto)
-        self._prepare(call, KLOOP_OP_FILE_READ, None)
+        self._prepare(call, KLOOP_OP_FILE_READ, 0)
+        call.here = True
         call.buffer = buffer
         return call
 
     def write(self, data):
         """write(2): answers how many bytes of data were taken."""
         cdef FileWrite call = FileWrite.__new__(FileWrite)
-        self._prepare(call, KLOOP_OP_FILE_WRITE, None)
+        self._prepare(call, KLOOP_OP_FILE_WRITE, 0)
+        call.here = True
         call.data = data
         return call
 
-    cdef int _prepare(self, FileCall call, uint32_t code, offset) except -1:
+    cdef inline int _prepare(self, FileCall call, uint32_t code, int64_t place) except -1:
         call.loop = self.loop
         call.handle = self
         call.op.code = code
         call.op.events = FILE_POLLED if self.polled else 0
-        if offset is None:
-            call.op.offset = CURRENT_OFFSET
-            return 0
-        call.place = PyNumber_AsSsize_t(offset, OverflowError)
-        call.op.offset = <uint64_t>call.place
+        call.place = place
+        call.op.offset = <uint64_t>place
         return 0
 
     def sync(self, uint32_t flags):
@@ -143,6 +156,11 @@ cdef class FileHandle:
         self.fd = -1
         return fd
 
+    @property
+    def busy(self):
+        """Whether the core has calls of this file."""
+        return self.under_way > 0
+
     def when_idle(self):
         """A future that is done when the core has no call of this file, or None if it has none now."""
         if self.under_way == 0:
@@ -154,7 +172,7 @@ cdef class FileHandle:
     cdef int _ended(self) except -1:
         self.under_way -= 1
         if self.under_way == 0 and self.idle is not None:
-            if not self.idle.done():
+            if not self.idle.done() and not self.loop._closed:
                 self.idle.set_result(None)
             self.idle = None
         return 0
@@ -182,7 +200,8 @@ cdef class FileCall(SocketCall):
     cdef object memory              # what op.ptr names
     cdef object memory2             # and op.ptr2
     cdef object message             # of cancel()
-    cdef int64_t place              # the offset that was asked for
+    cdef int64_t place              # the offset
+    cdef bint here                  # it is the file's position, which moves
     cdef bint certain               # it can't be cancelled: a close
     cdef PyObject *before           # in the loop's list
     cdef PyObject *after
@@ -205,6 +224,27 @@ cdef class FileCall(SocketCall):
         self._enlist()
         self.stage = CALL_WAITING
         return False
+
+    cdef int _find_place(self) except -1:
+        """Before a read or write: the offset of one at the position."""
+        if self.here:
+            self.op.offset = CURRENT_OFFSET
+            if self.handle.seekable and not (self.handle.appends and self.op.code == KLOOP_OP_FILE_WRITE):
+                self.place = c_lseek(self.op.fd, 0, SEEK_CUR)
+                if self.place < 0:
+                    raise _file_error(c_errno, self.handle.name)
+                self.op.offset = self.place
+        elif self.place < 0:
+            raise _file_error(EINVAL_ERRNO, self.handle.name)
+        return 0
+
+    cdef int _move(self, uint64_t size) except -1:
+        """After one at the position that has moved so many bytes."""
+        if self.op.offset != CURRENT_OFFSET:
+            c_lseek(self.op.fd, self.place + size, SEEK_SET)
+        elif self.handle.seekable and size < self.op.len:
+            c_lseek(self.op.fd, 0, FILE_END)
+        return 0
 
     cdef int _enlist(self) except -1:
         cdef LoopCore loop = self.loop
@@ -344,11 +384,12 @@ cdef class FileRead(FileCall):
 
     cdef int _prepare(self) except -1:
         cdef Py_ssize_t size = PyNumber_AsSsize_t(self.size, OverflowError)
-        if size < 0 or self.place < 0:
+        if size < 0:
             raise _file_error(EINVAL_ERRNO, self.handle.name)
+        self._find_place()
         if size == 0:
             return self._set(b'')
-        if self.handle.kept is not None and self.op.offset == CURRENT_OFFSET:
+        if self.here and self.handle.kept is not None:
             return self._set(_take_kept_bytes(self.handle, size))
         self.into = PyBytes_FromStringAndSize(NULL, size)
         self.op.ptr = <uint64_t>PyBytes_AS_STRING(self.into)
@@ -359,6 +400,8 @@ cdef class FileRead(FileCall):
         if res:
             return self._fail(_file_error(res, self.handle.name))
         self.got += size
+        if self.here:
+            self._move(size)
         if size == self.op.len:
             return self._set(self.into)
         if size == 0 or not self.full:
@@ -370,11 +413,11 @@ cdef class FileRead(FileCall):
 
     cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
         if res == 0 and size and self.op.offset == CURRENT_OFFSET:
-            _put_back(self.handle, self.into[:size])
+            _keep_bytes(self.handle, self.into[:size])
         return 0
 
     cdef int _untaken(self) except -1:
-        if self.op.offset == CURRENT_OFFSET:
+        if self.here:
             _put_back(self.handle, self.value)
         return 0
 
@@ -393,13 +436,12 @@ cdef class FileReadInto(FileCall):
     cdef bint full
 
     cdef int _prepare(self) except -1:
-        if self.place < 0:
-            raise _file_error(EINVAL_ERRNO, self.handle.name)
+        self._find_place()
         PyObject_GetBuffer(self.buffer, &self.view, PyBUF_WRITABLE)
         self.exported = True
         if self.view.len == 0:
             return self._set(0)
-        if self.handle.kept is not None and self.op.offset == CURRENT_OFFSET:
+        if self.here and self.handle.kept is not None:
             data = _take_kept_bytes(self.handle, self.view.len)
             memcpy(self.view.buf, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             return self._set(PyBytes_GET_SIZE(data))
@@ -411,6 +453,8 @@ cdef class FileReadInto(FileCall):
         if res:
             return self._fail(_file_error(res, self.handle.name))
         self.got += size
+        if self.here:
+            self._move(size)
         if size == 0 or size == self.op.len or not self.full:
             return self._set(self.got)
         self.op.ptr += size
@@ -420,11 +464,11 @@ cdef class FileReadInto(FileCall):
 
     cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
         if res == 0 and size and self.op.offset == CURRENT_OFFSET:
-            _put_back(self.handle, PyBytes_FromStringAndSize(<char *>self.view.buf, size))
+            _keep_bytes(self.handle, PyBytes_FromStringAndSize(<char *>self.view.buf, size))
         return 0
 
     cdef int _untaken(self) except -1:
-        if self.op.offset == CURRENT_OFFSET:
+        if self.here:
             with memoryview(self.buffer) as view:
                 _put_back(self.handle, bytes(view.cast('B')[:self.value]))
         return 0
@@ -446,8 +490,7 @@ cdef class FileWrite(FileCall):
     cdef bint full                  # all of it
 
     cdef int _prepare(self) except -1:
-        if self.place < 0:
-            raise _file_error(EINVAL_ERRNO, self.handle.name)
+        self._find_place()
         PyObject_GetBuffer(self.data, &self.view, PyBUF_SIMPLE)
         self.exported = True
         if self.view.len == 0:
@@ -460,7 +503,8 @@ cdef class FileWrite(FileCall):
         if res:
             return self._fail(_file_error(res, self.handle.name))
         self.got += size
-        if self.op.offset == CURRENT_OFFSET:
+        if self.here:
+            self._move(size)
             self.handle.moved += size
         if size == self.op.len or size == 0 or not self.full:
             return self._set(self.got)
@@ -470,7 +514,8 @@ cdef class FileWrite(FileCall):
         return 0
 
     cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
-        if res == 0 and self.op.offset == CURRENT_OFFSET:
+        if res == 0 and self.here:
+            self._move(size)
             self.handle.moved += size
         return 0
 
@@ -485,11 +530,17 @@ cdef class FileWrite(FileCall):
 
 
 cdef int _put_back(FileHandle handle, bytes data) except -1:
-    """Has the next read find what a cancelled one has read."""
-    if handle.fd < 0 or not data:
-        return 0
-    if c_lseek(handle.fd, -<int64_t>PyBytes_GET_SIZE(data), SEEK_CUR) < 0:
-        handle.kept = data if handle.kept is None else data + handle.kept
+    """Has the next read find what one has read whose outcome nobody takes."""
+    if handle.fd >= 0 and handle.seekable:
+        c_lseek(handle.fd, -<int64_t>PyBytes_GET_SIZE(data), SEEK_CUR)
+    elif data:
+        _keep_bytes(handle, data)
+    return 0
+
+
+cdef int _keep_bytes(FileHandle handle, bytes data) except -1:
+    """The same, for what was taken from a pipe or the like."""
+    handle.kept = data if handle.kept is None else data + handle.kept
     return 0
 
 

@@ -244,7 +244,7 @@ class BufferedFile(BinaryFile):
 
     async def _flush_in_turn(self) -> None:
         await self._write_pending()
-        if self._seekable:
+        if self._seekable and self._writable:
             self._rewind()
 
     def _left_over(self) -> Buffer:

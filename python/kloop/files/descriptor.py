@@ -25,6 +25,14 @@ T = TypeVar('T')
 _endings: set[asyncio.Task[None]] = set()
 
 
+def _close_when_idle(loop: Loop, handle: _core.FileHandle, fd: int) -> None:
+    idle = handle.when_idle()
+    if idle is None:
+        _core.file_close_later(loop, fd)
+    else:
+        idle.add_done_callback(lambda _: _core.file_close_later(loop, fd))
+
+
 class BinaryFile:
     """An open file of bytes. Made by ``kloop.open``; its methods are for the loop's thread.
 
@@ -46,11 +54,7 @@ class BinaryFile:
         self._writable = writable
         self._closefd = closefd
         self._turn = asyncio.Lock()
-        try:
-            handle.seek_now(0, os.SEEK_CUR)
-            self._seekable = True
-        except OSError:
-            self._seekable = False
+        self._seekable = handle.seekable
 
     # ---- what it is
 
@@ -130,7 +134,11 @@ class BinaryFile:
         return self._flushed(call) if self._buffers() else call
 
     async def _flushed(self, call: Coroutine[Any, Any, T]) -> T:
-        await self.flush()
+        try:
+            await self.flush()
+        except BaseException:
+            call.close()
+            raise
         return await call
 
     def _buffers(self) -> bool:
@@ -248,10 +256,19 @@ class BinaryFile:
     async def _close_when_idle(self, idle: asyncio.Future[None], fd: int) -> None:
         try:
             await asyncio.shield(idle)
-        except asyncio.CancelledError:
-            idle.add_done_callback(lambda _: self._closefd and _core.file_close_later(self._loop, fd))
+        except BaseException:
+            self._close_alone(fd)
             raise
         await self._close_descriptor(fd)
+
+    def _close_alone(self, fd: int) -> None:
+        """Has a descriptor closed when no call uses it any more; nobody waits for that."""
+        if not self._closefd:
+            return
+        if self._loop.is_closed() or not self._handle.busy:
+            os.close(fd)
+        else:
+            self._loop.call_soon_threadsafe(_close_when_idle, self._loop, self._handle, fd)
 
     async def _flush_in_turn(self) -> None:
         """What flush() does for who has the turn."""
@@ -262,7 +279,22 @@ class BinaryFile:
 
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None,
                         trace: TracebackType | None) -> None:
-        await self.close()
+        if kind is GeneratorExit:   # the task is no more, and what is awaited here is not waited for
+            self._end_now()
+        else:
+            await self.close()
+
+    def _end_now(self) -> None:
+        """Writes what is buffered, and closes the file, as for who can't wait: in the caller's thread."""
+        if self._handle.fd < 0:
+            return
+        left = memoryview(self._left_over())
+        fd = self._handle.release()
+        try:
+            while left:
+                left = left[os.write(fd, left):]
+        finally:
+            self._close_alone(fd)
 
     def _left_over(self) -> Buffer:
         """What is buffered and not written."""
@@ -274,15 +306,4 @@ class BinaryFile:
             return
         if self._closefd:
             warnings.warn(f'unclosed file {self!r}', ResourceWarning, source=self, stacklevel=2)
-        # As the built-in's: nobody is left to wait for it.
-        left = memoryview(self._left_over())
-        fd = handle.release()
-        try:
-            while left:
-                left = left[os.write(fd, left):]
-        finally:
-            idle = handle.when_idle()
-            if self._closefd and idle is None:
-                os.close(fd)
-            elif self._closefd and idle is not None:
-                idle.add_done_callback(lambda _: os.close(fd))
+        self._end_now()     # as the built-in's

@@ -8,8 +8,7 @@ import struct
 import sys
 from typing import Any, AnyStr, Generic
 
-from .. import _core
-from .paths import running_loop, stat
+from .paths import Descriptor, running_loop, stat
 
 # struct linux_dirent64 of getdents64(2), before the name: inode, offset, size of the record, type.
 _ENTRY = struct.Struct('=QqHB')
@@ -63,11 +62,8 @@ class DirEntry(Generic[AnyStr]):
 async def _entries(path: Any) -> list[tuple[int, int, bytes]]:
     """Inode, type and name of each entry, in the folder's order, without '.' and '..'."""
     loop = running_loop()
-    fd = await _core.file_path_call(loop, 'open', path, name=path,
-                                    flags=os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     found = []
-    try:
-        handle = _core.FileHandle(loop, fd, path, False)
+    async with Descriptor(loop, path, os.O_RDONLY | os.O_DIRECTORY) as handle:
         room = bytearray(_ROOM)
         while size := await handle.read_entries(room):
             at = 0
@@ -78,8 +74,6 @@ async def _entries(path: Any) -> list[tuple[int, int, bytes]]:
                 if name not in (b'.', b'..'):
                     found.append((inode, kind << _TYPE_SHIFT, name))
                 at += length
-    finally:
-        await _core.file_close(loop, fd, path)
     return found
 
 

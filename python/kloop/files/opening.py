@@ -54,7 +54,7 @@ class Opening(Generic[F]):
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None,
                         trace: TracebackType | None) -> None:
         assert self._file is not None
-        await self._file.close()
+        await self._file.__aexit__(kind, exc, trace)
 
 
 @overload
@@ -125,10 +125,12 @@ def _tell_flags(path: str, flags: int) -> int:
 def _check(file: Path | int, mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None,
            closefd: bool, opener: Opener | None) -> _How:
     """Has the built-in open() look at the arguments: it calls its opener when all of them are right."""
+    if not isinstance(mode, str):
+        raise TypeError(f"open() argument 'mode' must be str, not {type(mode).__name__}")
     descriptor = isinstance(file, int)
     if descriptor and cast(int, file) < 0:
         raise ValueError('negative file descriptor')
-    if buffering == 0 and isinstance(mode, str) and 'b' not in mode:
+    if buffering == 0 and 'b' not in mode:
         raise ValueError("can't have unbuffered text I/O")
     if 'b' not in mode:
         encoding = io.text_encoding(encoding, 3)
@@ -154,7 +156,7 @@ async def _open(file: Path | int, how: _How) -> BinaryFile | TextFile:
         fd = await _call_opener(loop, how.opener, name, how.flags)
     else:
         fd = await _core.file_path_call(loop, 'open', name, flags=how.flags, mode=NEW_FILE_MODE, name=name)
-    return await _wrap(loop, fd, file, how, True)
+    return await _wrap(loop, fd, name, how, True)
 
 
 async def _call_opener(loop: Loop, opener: Opener, name: Any, flags: int) -> int:
@@ -192,7 +194,7 @@ async def _make(loop: Loop, fd: int, file: Any, how: _How, owned: bool) -> Binar
     state = await stat_descriptor(loop, fd, file)
     if stat.S_ISDIR(state.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), file)
-    handle = _core.FileHandle(loop, fd, file, _is_polled(fd, state.st_mode))
+    handle = _core.FileHandle(loop, fd, file, _is_polled(fd, state.st_mode), 'a' in how.mode)
     if 'a' in how.mode:
         await _go_to_end(handle, state)
     mode = how.mode.replace('t', '')

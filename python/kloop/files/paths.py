@@ -7,6 +7,7 @@ import os
 import stat as modes
 import struct
 import sys
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, AnyStr
 
 from .. import _core
@@ -47,6 +48,30 @@ def _stat_result(room: bytearray) -> os.stat_result:
         named[f'st_{name}'] = seconds + rest * 1e-9
         named[f'st_{name}_ns'] = seconds * _NS + rest
     return os.stat_result((mode, ino, os.makedev(dev_major, dev_minor), nlink, uid, gid, size, atime, mtime, ctime), named)
+
+
+class Descriptor:
+    """A descriptor that is open inside an ``async with``: opened by openat(2), named ``name`` in errors."""
+
+    def __init__(self, loop: Loop, path: Any, flags: int, mode: int = 0, *, name: Any = None) -> None:
+        self._loop = loop
+        self._path = path
+        self._flags = flags | os.O_CLOEXEC
+        self._mode = mode
+        self._name = path if name is None else name
+
+    async def __aenter__(self) -> _core.FileHandle:
+        fd = await _core.file_path_call(self._loop, 'open', self._path, flags=self._flags, mode=self._mode, name=self._name)
+        self._handle = _core.FileHandle(self._loop, fd, self._name)
+        return self._handle
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None,
+                        trace: TracebackType | None) -> None:
+        fd = self._handle.release()
+        if kind is GeneratorExit:   # the task is no more, and what is awaited here is not waited for
+            _core.file_close_later(self._loop, fd)
+        else:
+            await _core.file_close(self._loop, fd, self._name)
 
 
 async def stat_descriptor(loop: Loop, fd: int, name: Any) -> os.stat_result:

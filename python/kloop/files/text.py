@@ -398,4 +398,7 @@ class TextFile:
 
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None,
                         trace: TracebackType | None) -> None:
-        await self.close()
+        if kind is GeneratorExit:
+            await self.buffer.__aexit__(kind, exc, trace)
+        else:
+            await self.close()

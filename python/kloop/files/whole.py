@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _core
 from .opening import NEW_FILE_MODE, open
-from .paths import Path, readlink, rename, running_loop, stat, stat_descriptor, unlink
+from .paths import Descriptor, Path, readlink, rename, running_loop, stat, stat_descriptor, unlink
 from .raw import FIRST_PART
 
 if TYPE_CHECKING:
@@ -34,21 +34,17 @@ _LINKS_MOST = 40
 async def read_bytes(path: Path) -> bytes:
     """The contents of a file."""
     loop = running_loop()
-    fd = await _core.file_path_call(loop, 'open', path, flags=os.O_RDONLY | os.O_CLOEXEC, name=path)
-    handle = _core.FileHandle(loop, fd, path, False)
-    try:
+    async with Descriptor(loop, path, os.O_RDONLY) as handle:
         first = await handle.read(FIRST_PART)
         if not first:
             return first
         parts = [first]
         size = FIRST_PART
         if len(first) == FIRST_PART:
-            size = max((await stat_descriptor(loop, fd, path)).st_size - FIRST_PART + 1, FIRST_PART)
+            size = max((await stat_descriptor(loop, handle.fd, path)).st_size - FIRST_PART + 1, FIRST_PART)
         while part := await handle.read(size):
             parts.append(part)
         return first if len(parts) == 1 else b''.join(parts)
-    finally:
-        await _core.file_close(loop, handle.release(), path)
 
 
 async def read_text(path: Path, encoding: str | None = None, errors: str | None = None,
@@ -86,10 +82,10 @@ async def write_bytes(path: Path, data: Buffer, *, fsync: bool = True) -> int:
     target, mode = await _what_to_replace(name)
     with memoryview(data) as view, view.cast('B') as flat:
         temporary = _temporary_name(target)
-        fd = await _core.file_path_call(loop, 'open', temporary, mode=NEW_FILE_MODE, name=path,
-                                        flags=os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            await _write_new(loop, fd, path, flat, mode, fsync)
+            async with Descriptor(loop, temporary, flags, NEW_FILE_MODE, name=path) as handle:
+                await _write_new(handle, flat, mode, fsync)
             await rename(temporary, target)
         except BaseException:
             await _remove(loop, temporary)
@@ -124,28 +120,20 @@ def _temporary_name(target: Any) -> Any:
     return os.path.join(folder, f'.{base[:60]}{ending}')
 
 
-async def _write_new(loop: Loop, fd: int, path: Path, data: memoryview, mode: int | None, fsync: bool) -> None:
-    handle = _core.FileHandle(loop, fd, path, False)
-    try:
-        if mode is not None:
-            await handle.chmod(mode)
-        while data:
-            data = data[await handle.write(data):]
-        if fsync:
-            await handle.sync(0)
-    finally:
-        await _core.file_close(loop, handle.release(), path)
+async def _write_new(handle: _core.FileHandle, data: memoryview, mode: int | None, fsync: bool) -> None:
+    if mode is not None:
+        await handle.chmod(mode)
+    while data:
+        data = data[await handle.write(data):]
+    if fsync:
+        await handle.sync(0)
 
 
 async def _sync_folder(loop: Loop, target: Any) -> None:
     """Has the new name survive a loss of power."""
     folder = os.path.dirname(target) or ('.' if isinstance(target, str) else b'.')
-    fd = await _core.file_path_call(loop, 'open', folder, flags=os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, name=folder)
-    handle = _core.FileHandle(loop, fd, folder, False)
-    try:
+    async with Descriptor(loop, folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
         await handle.sync(0)
-    finally:
-        await _core.file_close(loop, handle.release(), folder)
 
 
 async def _remove(loop: Loop, path: Any) -> None:
