@@ -114,6 +114,9 @@ func (o *Operation) ID() uint32 { return o.id }
 // Spec is what the operation was started with.
 func (o *Operation) Spec() *OperationSpec { return &o.spec }
 
+// Cancelled says whether Cancel was called.
+func (o *Operation) Cancelled() bool { return o.cancelled }
+
 // Cancel ends the operation; Done follows with a later poll. What it has done by then
 // stays done, and Done tells.
 func (o *Operation) Cancel() {

@@ -106,9 +106,12 @@ func (p *threadPool) Reap(limit int, told func(o *core.Operation, result int64))
 	var result C.int64_t
 	for n < limit && C.kloop_pool_take(p.answers, &id, &result) != 0 {
 		o := p.engine.Operation(uint32(id))
-		if result == C.KLOOP_POOL_FIFO {
+		if result == C.KLOOP_POOL_FIFO && !o.Cancelled() {
 			p.fifos.Start(o)
 			continue
+		}
+		if result == C.KLOOP_POOL_FIFO {
+			result = -C.int64_t(syscall.ECANCELED)
 		}
 		told(o, int64(result))
 		n++

@@ -46,7 +46,7 @@ cdef class FileHandle:
         self.loop = loop
         self.fd = fd
         self.name = name
-        self.polled = polled
+        self.polled = polled or not self.seekable
 
     def pread(self, size, offset):
         """Reads size bytes at offset; fewer at the end of the file alone."""
@@ -567,24 +567,24 @@ def file_path_call(LoopCore loop not None, str code, path, path2=None, *, dir_fd
     path2 is the second path, or for 'stat' and 'readlink' a bytearray for the answer. fd: with 'stat', what
     to look at in place of a path. Answers an awaitable of what the system call answers.
     """
-    cdef FileCall call = _file_call(loop, None, _PATH_CODES[code], AT_FDCWD if dir_fd is None else dir_fd, flags, mode)
-    cdef bytearray room
+    cdef bytes first = _c_path(path)
+    cdef bytes second = None if path2 is None or type(path2) is bytearray else _c_path(path2)
+    cdef int folder = AT_FDCWD if dir_fd is None else dir_fd
+    cdef int folder2 = AT_FDCWD if dir_fd2 is None else dir_fd2
+    cdef FileCall call = _file_call(loop, None, _PATH_CODES[code], folder if fd is None else fd, flags, mode)
     call.name = name
-    if fd is not None:
-        call.op.fd = fd
-    call.memory = _c_path(path)
-    call.op.ptr = <uint64_t>PyBytes_AS_STRING(call.memory)
-    call.op.len = PyBytes_GET_SIZE(call.memory)
-    call.op.fd2 = AT_FDCWD if dir_fd2 is None else dir_fd2
-    if type(path2) is bytearray:
-        room = path2
-        call.memory2 = room
-        call.op.ptr2 = <uint64_t><char *>room
-        call.op.len2 = len(room)
+    call.memory = first
+    call.op.ptr = <uint64_t>PyBytes_AS_STRING(first)
+    call.op.len = PyBytes_GET_SIZE(first)
+    call.op.fd2 = folder2
+    if second is not None:
+        call.memory2 = second
+        call.op.ptr2 = <uint64_t>PyBytes_AS_STRING(second)
+        call.op.len2 = PyBytes_GET_SIZE(second)
     elif path2 is not None:
-        call.memory2 = _c_path(path2)
-        call.op.ptr2 = <uint64_t>PyBytes_AS_STRING(call.memory2)
-        call.op.len2 = PyBytes_GET_SIZE(call.memory2)
+        call.memory2 = path2
+        call.op.ptr2 = <uint64_t><char *>path2
+        call.op.len2 = len(path2)
     return call
 
 

@@ -168,13 +168,13 @@ class BinaryFile:
         self._check_open()
 
     async def readlines(self, hint: int | None = -1) -> list[bytes]:
-        """Reads lines until the end, or until they have hint bytes together."""
+        """Reads lines until the end, or until they have more than hint bytes together."""
         lines = []
         total = 0
         async for line in self:
             lines.append(line)
             total += len(line)
-            if hint is not None and 0 < hint <= total:
+            if hint is not None and 0 < hint < total:
                 break
         return lines
 
@@ -304,6 +304,8 @@ class BinaryFile:
         handle: _core.FileHandle | None = getattr(self, '_handle', None)
         if handle is None or handle.fd < 0:
             return
-        if self._closefd:
-            warnings.warn(f'unclosed file {self!r}', ResourceWarning, source=self, stacklevel=2)
-        self._end_now()     # as the built-in's
+        try:
+            if self._closefd:
+                warnings.warn(f'unclosed file {self!r}', ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._end_now()     # as the built-in's

@@ -7,6 +7,7 @@ import errno
 import functools
 import io
 import os
+import select
 import stat
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
@@ -227,14 +228,13 @@ async def _go_to_end(handle: _core.FileHandle, state: os.stat_result) -> None:
 
 def _is_polled(fd: int, mode: int) -> bool:
     """Whether poll(2) tells when a read or write of it need not wait."""
-    if stat.S_ISCHR(mode):
-        import select
-        with select.epoll() as probe:
-            try:
-                probe.register(fd, 0)
-            except OSError:     # EPERM, as of /dev/null: it never waits, or always does
-                return False
-        return True
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return False
+    with select.epoll() as probe:
+        try:
+            probe.register(fd, 0)
+        except OSError:     # EPERM, as of /dev/null: it never waits, or always does
+            return False
+    return True
 
 

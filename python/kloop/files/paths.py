@@ -55,7 +55,7 @@ class Descriptor:
 
     def __init__(self, loop: Loop, path: Any, flags: int, mode: int = 0, *, name: Any = None) -> None:
         self._loop = loop
-        self._path = path
+        self._path = path = os.fspath(path)
         self._flags = flags | os.O_CLOEXEC
         self._mode = mode
         self._name = path if name is None else name
@@ -88,7 +88,7 @@ async def stat(path: Path | int, *, dir_fd: int | None = None, follow_symlinks: 
         return await stat_descriptor(loop, path, path)
     name = os.fspath(path)
     room = bytearray(_STATX_SIZE)
-    await _core.file_path_call(loop, 'stat', name, room, dir_fd=dir_fd, name=path,
+    await _core.file_path_call(loop, 'stat', name, room, dir_fd=dir_fd, name=name,
                                flags=0 if follow_symlinks else AT_SYMLINK_NOFOLLOW)
     return _stat_result(room)
 
@@ -111,7 +111,7 @@ async def rename(src: Path, dst: Path, *, src_dir_fd: int | None = None, dst_dir
     """As os.rename()."""
     loop = running_loop()
     sys.audit('os.rename', src, dst, -1 if src_dir_fd is None else src_dir_fd, -1 if dst_dir_fd is None else dst_dir_fd)
-    await _core.file_path_call(loop, 'rename', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd, name=(src, dst))
+    await _core.file_path_call(loop, 'rename', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd, name=(os.fspath(src), os.fspath(dst)))
 
 
 replace = rename
@@ -121,7 +121,7 @@ async def unlink(path: Path, *, dir_fd: int | None = None) -> None:
     """As os.unlink()."""
     loop = running_loop()
     sys.audit('os.remove', path, -1 if dir_fd is None else dir_fd)
-    await _core.file_path_call(loop, 'unlink', path, dir_fd=dir_fd, name=path)
+    await _core.file_path_call(loop, 'unlink', path, dir_fd=dir_fd, name=os.fspath(path))
 
 
 remove = unlink
@@ -131,14 +131,14 @@ async def rmdir(path: Path, *, dir_fd: int | None = None) -> None:
     """As os.rmdir()."""
     loop = running_loop()
     sys.audit('os.rmdir', path, -1 if dir_fd is None else dir_fd)
-    await _core.file_path_call(loop, 'unlink', path, dir_fd=dir_fd, flags=AT_REMOVEDIR, name=path)
+    await _core.file_path_call(loop, 'unlink', path, dir_fd=dir_fd, flags=AT_REMOVEDIR, name=os.fspath(path))
 
 
 async def mkdir(path: Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
     """As os.mkdir()."""
     loop = running_loop()
     sys.audit('os.mkdir', path, mode, -1 if dir_fd is None else dir_fd)
-    await _core.file_path_call(loop, 'mkdir', path, dir_fd=dir_fd, mode=mode, name=path)
+    await _core.file_path_call(loop, 'mkdir', path, dir_fd=dir_fd, mode=mode, name=os.fspath(path))
 
 
 async def makedirs(name: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
@@ -168,7 +168,7 @@ async def link(src: Path, dst: Path, *, src_dir_fd: int | None = None, dst_dir_f
     sys.audit('os.link', src, dst, -1 if src_dir_fd is None else src_dir_fd, -1 if dst_dir_fd is None else dst_dir_fd)
     # As in CPython, which calls link(2) where nothing else is asked for: that does not follow.
     plain = follow_symlinks and src_dir_fd is None and dst_dir_fd is None
-    await _core.file_path_call(loop, 'link', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd, name=(src, dst),
+    await _core.file_path_call(loop, 'link', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd, name=(os.fspath(src), os.fspath(dst)),
                                flags=AT_SYMLINK_FOLLOW if follow_symlinks and not plain else 0)
 
 
@@ -176,7 +176,7 @@ async def symlink(src: Path, dst: Path, target_is_directory: bool = False, *, di
     """As os.symlink(): makes dst, which points to src."""
     loop = running_loop()
     sys.audit('os.symlink', src, dst, -1 if dir_fd is None else dir_fd)
-    await _core.file_path_call(loop, 'symlink', src, dst, dir_fd2=dir_fd, name=(src, dst))
+    await _core.file_path_call(loop, 'symlink', src, dst, dir_fd2=dir_fd, name=(os.fspath(src), os.fspath(dst)))
 
 
 async def readlink(path: AnyStr | os.PathLike[AnyStr], *, dir_fd: int | None = None) -> AnyStr:
@@ -185,7 +185,7 @@ async def readlink(path: AnyStr | os.PathLike[AnyStr], *, dir_fd: int | None = N
     sys.audit('os.readlink', path, -1 if dir_fd is None else dir_fd)
     name = os.fspath(path)
     room = bytearray(_PATH_SIZE)
-    size = await _core.file_path_call(loop, 'readlink', name, room, dir_fd=dir_fd, name=path)
+    size = await _core.file_path_call(loop, 'readlink', name, room, dir_fd=dir_fd, name=os.fspath(path))
     target = bytes(room[:size])
     return os.fsdecode(target) if isinstance(name, str) else target     # type: ignore[return-value]
 

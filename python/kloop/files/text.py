@@ -59,6 +59,10 @@ class TextFile:
         self._chunks: deque[_Chunk] = deque()   # of it
         self._fed = 0           # bytes that the decoder had since it was reset
         self._encoder: Any = None
+        if buffer._writable:
+            self._encoder = codecs.getincrementalencoder(self.encoding)(self.errors or 'strict')
+            if buffer._seekable and buffer._handle.seek_now(0, os.SEEK_CUR) != 0:
+                self._encoder.setstate(0)       # no byte order mark in the middle
 
     # ---- what it is
 
@@ -158,13 +162,13 @@ class TextFile:
         return carriage + (2 if feed == carriage + 1 else 1)
 
     async def readlines(self, hint: int | None = -1) -> list[str]:
-        """Reads lines until the end, or until they have hint characters together."""
+        """Reads lines until the end, or until they have more than hint characters together."""
         lines = []
         total = 0
         async for line in self:
             lines.append(line)
             total += len(line)
-            if hint is not None and 0 < hint <= total:
+            if hint is not None and 0 < hint < total:
                 break
         return lines
 
@@ -198,8 +202,7 @@ class TextFile:
         if self._used:
             self._drop_used()
         self._text += text
-        if data or text:
-            self._chunks.append(_Chunk(start, flags, left + data, len(text)))
+        self._chunks.append(_Chunk(start, flags, left + data, len(text)))
         return bool(data)
 
     def _take(self, size: int) -> str:
@@ -208,9 +211,9 @@ class TextFile:
         return self._text[at:end]
 
     def _drop_used(self) -> None:
-        """Forgets what was taken, by whole chunks."""
+        """Forgets what was taken, by whole chunks; the last one tells where the decoder is."""
         used = 0
-        while self._chunks and used + self._chunks[0].characters <= self._used:
+        while len(self._chunks) > 1 and used + self._chunks[0].characters <= self._used:
             used += self._chunks.popleft().characters
         if used:
             self._text, self._used = self._text[used:], self._used - used
@@ -233,10 +236,9 @@ class TextFile:
         if not isinstance(text, str):
             raise TypeError(f'write() argument must be str, not {type(text).__name__}')
         async with self._turn:
-            encoder = await self._get_encoder()
             ends = '\n' in text
             translated = text.replace('\n', self._line_end) if ends and self._line_end not in (None, '\n') else text
-            await self.buffer.write(encoder.encode(translated))
+            await self.buffer.write(self._encoder.encode(translated))
             self._reset_decoder()
             if self.line_buffering and (ends or '\r' in text):
                 await self.buffer.flush()
@@ -247,14 +249,6 @@ class TextFile:
         self.buffer._check_open()
         for line in lines:
             await self.write(line)
-
-    async def _get_encoder(self) -> Any:
-        if self._encoder is None:
-            encoder = codecs.getincrementalencoder(self.encoding)(self.errors or 'strict')
-            if self.seekable() and await self.buffer.tell() != 0:
-                encoder.setstate(0)     # no byte order mark in the middle
-            self._encoder = encoder
-        return self._encoder
 
     async def flush(self) -> None:
         """Gives the kernel what is buffered."""

@@ -41,7 +41,7 @@ async def read_bytes(path: Path) -> bytes:
         parts = [first]
         size = FIRST_PART
         if len(first) == FIRST_PART:
-            size = max((await stat_descriptor(loop, handle.fd, path)).st_size - FIRST_PART + 1, FIRST_PART)
+            size = max((await stat_descriptor(loop, handle.fd, os.fspath(path))).st_size - FIRST_PART + 1, FIRST_PART)
         while part := await handle.read(size):
             parts.append(part)
         return first if len(parts) == 1 else b''.join(parts)
@@ -84,7 +84,7 @@ async def write_bytes(path: Path, data: Buffer, *, fsync: bool = True) -> int:
         temporary = _temporary_name(target)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            async with Descriptor(loop, temporary, flags, NEW_FILE_MODE, name=path) as handle:
+            async with Descriptor(loop, temporary, flags, NEW_FILE_MODE, name=name) as handle:
                 await _write_new(handle, flat, mode, fsync)
             await rename(temporary, target)
         except BaseException:
