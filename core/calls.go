@@ -28,6 +28,10 @@ type systemCalls interface {
 	ended(fd int) bool
 	// scout makes a Unix datagram socket connected to addr; fd -1: there is none.
 	scout(addr []byte) (fd int)
+	// fileNow makes a read or write of a file at once, or answers -EAGAIN.
+	fileNow(s *OperationSpec) int64
+	// closeLater closes a descriptor of the core's own, in another thread.
+	closeLater(fd int)
 }
 
 // linux is the kernel that the process runs on.
@@ -72,6 +76,8 @@ func (linux) ended(fd int) bool {
 	_, err := unix.Poll(polled, 0)
 	return err != nil || polled[0].Revents != 0 && polled[0].Revents&unix.POLLIN == 0
 }
+
+func (linux) closeLater(fd int) { go closeFD(fd) }
 
 func (linux) scout(addr []byte) (fd int) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

@@ -70,6 +70,8 @@ type Op struct {
 	Limit  uint32
 	Parts  [][]byte
 	Addr   []byte
+	// File is what operations on files need besides: it stays as it is until they are over.
+	File *FileRequest
 }
 
 // BufferID names a receive buffer. 0 is none.
@@ -98,6 +100,9 @@ type Driver interface {
 	// Submit queues op. When the queue is full it hands it to the kernel first.
 	// An error means that the driver is broken.
 	Submit(op *Op) error
+	// Does says whether the driver takes operations of a kind that is about files. Others are done
+	// by calls that wait.
+	Does(kind OpKind) bool
 	// Flush makes everything queued ready to be handed over by the next wait.
 	Flush()
 	// Wait hands over what is queued and waits up to timeoutNS nanoseconds

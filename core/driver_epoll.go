@@ -74,6 +74,9 @@ func (d *EpollDriver) Name() string { return "epoll" }
 // Silent implements Driver.
 func (d *EpollDriver) Silent() bool { return true }
 
+// Does implements Driver: no file is read or written by events.
+func (d *EpollDriver) Does(OpKind) bool { return false }
+
 // Set answers the epoll set, for a host that waits by itself.
 func (d *EpollDriver) Set() *epoll.Set { return d.set }
 

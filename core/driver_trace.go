@@ -32,6 +32,9 @@ var opNames = map[OpKind]string{
 func (t Token) String() string {
 	name, known := opNames[t.kind()]
 	if !known {
+		name, known = fileOpNames[t.kind()]
+	}
+	if !known {
 		name = "op-" + strconv.Itoa(int(t.kind()))
 	}
 	return name + "#" + strconv.FormatUint(uint64(t.id()), 10)

@@ -175,7 +175,7 @@ func (d *UringDriver) prepare(sqe *uring.SQE, op *Op) {
 		sqe.PrepCancel(uint64(op.Target), 0)
 		sqe.SetFlags(uring.IOSQE_CQE_SKIP_SUCCESS)
 	default:
-		panic(fmt.Sprintf("kloop: no such operation: %d", op.Kind))
+		prepareFile(sqe, op)
 	}
 }
 

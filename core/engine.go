@@ -21,6 +21,9 @@ type Options struct {
 	// Release is called with the owner of every WriteOwned when its bytes are
 	// not needed any more, once per call. It must not call the engine.
 	Release func(owner uint64)
+	// Pool makes what does the operations on files that the driver does not; nil: goroutines. wakeFD is the
+	// engine's eventfd.
+	Pool func(e *Engine, wakeFD int) FilePool
 
 	// calls is nil but in simulations.
 	calls systemCalls
@@ -63,6 +66,9 @@ type Engine struct {
 	reading []*Conn // that the next Reap reads, without a poll
 
 	operations []*Operation // free
+	opening    int          // opens that the driver has, and that may wait for ever
+	pool       FilePool
+	told       func(o *Operation, result int64) // by the pool
 
 	timers timerHeap
 	waker  waker
@@ -97,6 +103,12 @@ func NewEngine(driver Driver, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("kloop: eventfd: %w", err)
 	}
 	e.armWaker()
+	e.told = func(o *Operation, result int64) { o.fileCompleted(result) }
+	if o.Pool != nil {
+		e.pool = o.Pool(e, e.waker.fd)
+	} else {
+		e.pool = NewFilePool(func() { e.calls.raise(e.waker.fd) })
+	}
 	return e, nil
 }
 
@@ -161,7 +173,7 @@ func (e *Engine) FlushNeeded() bool {
 // Pending says that the engine has work of its own, and must not sleep before
 // a Flush and a Reap.
 func (e *Engine) Pending() bool {
-	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len()+len(e.early)+len(e.reading) > 0 || e.posted.full.Load()
+	return e.urgent || len(e.dirty) > 0 || len(e.rearm) > 0 || e.ready.len()+len(e.early)+len(e.reading) > 0 || e.posted.full.Load() || e.pool.Waiting()
 }
 
 // Unsettled says that quick sends wait for Reap to look at their completions,
@@ -173,6 +185,9 @@ func (e *Engine) Unsettled() bool { return len(e.flying) > 0 }
 func (e *Engine) Reap(limit int) {
 	e.openEarly()
 	e.readQueued()
+	if e.pool.Waiting() {
+		limit -= e.pool.Reap(limit, e.told)
+	}
 	for limit > 0 {
 		if e.ready.len() == 0 && e.ready.fill(e.driver, limit) == 0 {
 			break
@@ -220,7 +235,7 @@ func (e *Engine) complete(done *Completion) {
 		object.completed(done, kind)
 	case *Operation:
 		if kind == OpCancel {
-			object.notCancelled()
+			object.notCancelled(syscall.Errno(-done.Res))
 		} else {
 			object.completed(done)
 		}

@@ -16,7 +16,7 @@ type OperationHandler interface {
 
 // OperationSpec says what an operation does.
 type OperationSpec struct {
-	// Kind is OpReceiveOnce, OpReceiveInto, OpSendAll or OpPoll.
+	// Kind is OpReceiveOnce, OpReceiveInto, OpSendAll, OpPoll, or one of those on files.
 	Kind OpKind
 	// FD stays the caller's. Closing it does not end the operation: Cancel does.
 	FD int
@@ -27,9 +27,11 @@ type OperationSpec struct {
 	Limit uint32
 	// Events are those of OpPoll (poll(2)).
 	Events uint32
+	// File is what operations on files need besides.
+	File FileRequest
 }
 
-// Operation is one receive, send or poll, for callers who ask for each anew. A
+// Operation is one receive, send, poll or call on a file, for callers who ask for each anew. A
 // connection that receives all the time is a Conn's business, which costs less.
 //
 // There is exactly one Done. What the kernel gives up for reasons of its own (no free
@@ -47,6 +49,9 @@ type Operation struct {
 	armed      bool
 	answered   bool
 	cancelling bool // a cancel is submitted
+	pooled     bool // a goroutine of the pool has it, and no kernel
+	opening    bool // counted in Engine.opening
+	awaiting   bool // what the kernel has is a poll, before a read or write of a file
 	lost       bool // it went with its ring, and what it has done is not known
 	queued     bool // in Engine.rearm
 	cancelled  bool
@@ -85,7 +90,7 @@ func (s *OperationSpec) valid() bool {
 	case OpPoll:
 		return s.Events != 0
 	}
-	return false
+	return s.validFile()
 }
 
 func (e *Engine) freeOperation() *Operation {
@@ -106,10 +111,16 @@ func (e *Engine) Operation(id uint32) *Operation {
 // ID is unique among the engine's live objects; at most 31 bits.
 func (o *Operation) ID() uint32 { return o.id }
 
+// Spec is what the operation was started with.
+func (o *Operation) Spec() *OperationSpec { return &o.spec }
+
+// Cancelled says whether Cancel was called.
+func (o *Operation) Cancelled() bool { return o.cancelled }
+
 // Cancel ends the operation; Done follows with a later poll. What it has done by then
 // stays done, and Done tells.
 func (o *Operation) Cancel() {
-	if !o.cancelled {
+	if !o.cancelled && o.spec.Kind != OpClose {
 		o.cancelled = true
 		o.queueArm()
 	}
@@ -141,6 +152,10 @@ func (o *Operation) arm() {
 }
 
 func (o *Operation) submit() {
+	if o.spec.Kind.isFile() {
+		o.submitFile()
+		return
+	}
 	e := o.engine
 	op := Op{Kind: o.spec.Kind, FD: o.spec.FD, Token: o.token(), Events: o.spec.Events, Limit: o.spec.Limit}
 	if len(o.spec.Buffer) > 0 {
@@ -154,7 +169,9 @@ func (o *Operation) submit() {
 }
 
 func (o *Operation) cancelNow() {
-	if !o.cancelling {
+	if o.spec.Kind.isFile() {
+		o.cancelFile()
+	} else if !o.cancelling {
 		o.cancelling = true
 		o.engine.cancel(o.token(), makeToken(OpCancel, o.id))
 	}
@@ -163,7 +180,11 @@ func (o *Operation) cancelNow() {
 // notCancelled handles a failed cancel: the operation was neither waiting nor over
 // (EALREADY), or its completion is on its way (ENOENT). As long as that has not come, it
 // is cancelled again.
-func (o *Operation) notCancelled() {
+func (o *Operation) notCancelled(errno syscall.Errno) {
+	if o.spec.Kind.isFile() {
+		o.fileNotCancelled(errno)
+		return
+	}
 	o.cancelling = false
 	if o.armed && o.cancelled {
 		o.queueArm()
@@ -172,6 +193,10 @@ func (o *Operation) notCancelled() {
 
 // completed handles the kernel's answer.
 func (o *Operation) completed(done *Completion) {
+	if o.spec.Kind.isFile() {
+		o.fileCompleted(int64(done.Res))
+		return
+	}
 	o.armed, o.answered, o.cancelling = false, false, false
 	if done.Res < 0 {
 		o.failed(syscall.Errno(-done.Res))
@@ -221,11 +246,15 @@ func (o *Operation) failed(errno syscall.Errno) {
 // finish ends the operation, which the kernel has not.
 func (o *Operation) finish(result int, p []byte) {
 	e := o.engine
+	if o.spec.Kind == OpClose && result == -int(syscall.ECANCELED) {
+		e.calls.close(o.spec.FD) // nobody else would
+		result = 0
+	}
 	o.over = true
 	e.slots.remove(o.id)
 	e.stats.Operations--
 	o.handler.Done(o, result, p)
-	o.handler, o.spec.Buffer = nil, nil
+	o.handler, o.spec = nil, OperationSpec{}
 	if !o.queued && len(e.operations) < operationsKept {
 		e.operations = append(e.operations, o)
 	}
@@ -238,7 +267,7 @@ func (o *Operation) movesBytes() bool { return o.spec.Kind != OpPoll }
 // leave is for Engine.Leave: it ends what moves bytes and answers whether that is
 // still to come.
 func (o *Operation) leave() bool {
-	if !o.armed || !o.movesBytes() {
+	if !o.armed || !o.movesBytes() || o.pooled {
 		return false
 	}
 	o.cancelNow()
@@ -250,7 +279,7 @@ func (o *Operation) leave() bool {
 func (o *Operation) takeEffect(done *Completion) bool {
 	switch {
 	case done.Token.kind() == OpCancel:
-		o.notCancelled()
+		o.notCancelled(syscall.Errno(-done.Res))
 	case done.Res >= 0 && o.spec.Kind != OpSendAll:
 		o.armed, o.answered = false, true
 		return false
@@ -262,11 +291,12 @@ func (o *Operation) takeEffect(done *Completion) bool {
 
 // forget is Engine.forgetEffects, for one operation.
 func (o *Operation) forget() {
-	if o.answered {
+	if o.answered || o.pooled {
 		return
 	}
 	// Without Leave nobody knows what the kernel took.
-	o.lost = o.lost || o.armed && o.spec.Kind == OpSendAll
+	o.lost = o.lost || o.armed && !o.awaiting && (o.spec.Kind == OpSendAll || o.spec.Kind.hasEffects())
 	o.armed, o.cancelling = false, false
+	o.opened()
 	o.queueArm()
 }

@@ -22,6 +22,7 @@ type scripted struct {
 	writes   error // answer of WriteNow
 	syncs    int   // SyncCancel calls
 	nextFree BufferID
+	files    bool // answer of Does
 }
 
 var _ Driver = (*scripted)(nil)
@@ -33,7 +34,8 @@ func (d *scripted) Submit(op *Op) error {
 	d.ops = append(d.ops, kept)
 	return nil
 }
-func (d *scripted) Flush() {}
+func (d *scripted) Does(OpKind) bool { return d.files }
+func (d *scripted) Flush()           {}
 func (d *scripted) Wait(int64) error {
 	if len(d.waits) == 0 {
 		return nil

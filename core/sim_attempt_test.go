@@ -46,6 +46,10 @@ func (d *simDriver) attempt(op *simOp) {
 	case OpPoll:
 		d.attemptPoll(op)
 	default:
+		if op.Kind.isFile() {
+			d.attemptFile(op)
+			return
+		}
 		violate("the simulation knows no operation %v", op.Token)
 	}
 }

@@ -332,6 +332,11 @@ func (d *simDriver) cancel(op *simOp) {
 		d.push(result{Completion{Token: op.Token, Res: -int32(syscall.ENOENT)}, nil})
 		return
 	}
+	if target.Kind.isFile() && !target.waits() && d.k.fault(d.faults.cancel) {
+		// A thread of the kernel has it, which ends it soon.
+		d.push(result{Completion{Token: op.Token, Res: -int32(syscall.EALREADY)}, nil})
+		return
+	}
 	if d.k.fault(d.faults.cancel) {
 		if target.multishot() && d.k.chance(0.5) {
 			d.push(result{Completion{Token: op.Token, Res: -int32(syscall.EALREADY)}, nil})
@@ -358,6 +363,9 @@ func (d *simDriver) end(op *simOp) {
 	}
 	d.post(op, Completion{Res: -int32(syscall.ECANCELED)}, false)
 }
+
+// waits says whether only a cancel ends it.
+func (o *simOp) waits() bool { return o.Kind == OpOpen && o.File.Mode == modeWaits }
 
 // multishot operations may be busy when they are to be cancelled, and go on.
 func (o *simOp) multishot() bool {
@@ -439,6 +447,9 @@ func (d *simDriver) dropRing() {
 	d.armed = nil
 	for _, op := range armed {
 		d.release(op)
+		if op.Kind.isFile() && op.issued && !op.over && d.k.chance(0.5) {
+			d.doFile(op) // by a thread that the kernel has for it
+		}
 		op.over = true
 	}
 }

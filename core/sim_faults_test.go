@@ -31,6 +31,7 @@ type faults struct {
 	resultSize int  // of completions
 	buffers    int  // for receives
 	bufferSize int
+	ringFiles  uint32 // which operations on files the driver does: a bit for each kind
 }
 
 // lateMost bounds how long a completion or a cancel takes that is late.
@@ -49,7 +50,19 @@ func randomFaults(random *rand.Rand) faults {
 		resultSize: 1 << random.IntN(7),
 		buffers:    1 << random.IntN(5),
 		bufferSize: 64 << random.IntN(7),
+		ringFiles:  pickFiles(random),
 	}
+}
+
+// pickFiles has drivers do all that is about files, nothing, or some.
+func pickFiles(random *rand.Rand) uint32 {
+	switch random.IntN(3) {
+	case 0:
+		return 0
+	case 1:
+		return ^uint32(0)
+	}
+	return random.Uint32()
 }
 
 // waitErrors are those of a wait that ask for another.

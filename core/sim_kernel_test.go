@@ -35,11 +35,12 @@ const (
 	listenerFile
 	eventFile // an eventfd
 	flagFile  // is ready when it is told to be
+	diskFile
 )
 
 var fileNames = [...]string{
 	streamFile: "stream", pipeReadFile: "pipe", pipeWriteFile: "pipe", deviceFile: "device", datagramFile: "datagrams",
-	scoutFile: "scout", listenerFile: "listener", eventFile: "eventfd", flagFile: "flag",
+	scoutFile: "scout", listenerFile: "listener", eventFile: "eventfd", flagFile: "flag", diskFile: "disk",
 }
 
 // flow is one direction of a stream. What it carries follows from key and offset.
@@ -79,6 +80,7 @@ type file struct {
 	heard  int   // datagrams that the engine was given
 	unix   bool  // poll(2) knows nothing of the receiver's queue
 	target *file // of a scout
+	disk   []byte
 
 	peer  peer
 	actor actor // who uses it
@@ -104,7 +106,9 @@ type kernel struct {
 	made   uint64 // events
 	keys   int
 	driver *simDriver
-	log    func(format string, arguments ...any)
+	// effects are those of the operations on files that are under way.
+	effects map[*FileRequest]*fileEffects
+	log     func(format string, arguments ...any)
 	// calm: no more faults, and peers take and give all they can.
 	calm bool
 }
@@ -300,6 +304,8 @@ func (f *file) events(k *kernel) (events uint32) {
 		set(unix.POLLOUT, true)
 	case flagFile:
 		events = f.ready
+	case diskFile:
+		events = unix.POLLIN | unix.POLLOUT
 	}
 	return events
 }

@@ -88,15 +88,20 @@ const (
 
 func newSimulation(seed uint64, log func(format string, arguments ...any)) *simulation {
 	random := rand.New(rand.NewPCG(seed, 0))
-	k := &kernel{random: random, faults: randomFaults(random), start: time.Now(), log: log}
+	k := &kernel{random: random, faults: randomFaults(random), start: time.Now(), log: log, effects: map[*FileRequest]*fileEffects{}}
 	s := &simulation{k: k, d: newSimDriver(k), random: random, owners: map[uint64]*owned{}}
 	s.d.onWait, s.d.onSleep = s.checkWait, s.checkSleep
 	log("faults %+v", k.faults)
 	var err error
-	if s.e, err = NewEngine(s.d, Options{Release: s.released, calls: k}); err != nil {
+	if s.e, err = NewEngine(s.d, Options{Release: s.released, Pool: s.newPool, calls: k}); err != nil {
 		violate("NewEngine: %v", err)
 	}
 	return s
+}
+
+// newPool is Options.Pool.
+func (s *simulation) newPool(_ *Engine, wakeFD int) FilePool {
+	return &simPool{k: s.k, wakeFD: wakeFD, under: map[*Operation]*bool{}}
 }
 
 // run does everything that a seed stands for.
@@ -293,7 +298,7 @@ func (s *simulation) checkLeft() {
 	for _, list := range [2][]*simOp{s.d.queue, s.d.armed} {
 		for _, op := range list {
 			switch op.Kind {
-			case OpSend, OpSendAll, OpAccept, OpReceiveOnce, OpReceiveInto:
+			case OpSend, OpSendAll, OpAccept, OpReceiveOnce, OpReceiveInto, OpFileRead, OpFileWrite, OpOpen, OpClose, OpSync:
 				violate("Leave leaves %v", op.Token)
 			}
 		}
@@ -422,9 +427,11 @@ func (s *simulation) addActor() {
 		s.addConn(PipeKind(1 + s.random.IntN(int(pipeKinds)-1)))
 	case n < 68:
 		s.addDatagrams()
-	case n < 80:
+	case n < 76:
 		s.addSocket()
-	case n < 86:
+	case n < 83:
+		s.addDisk()
+	case n < 87:
 		s.addWatch()
 	case n < 93:
 		s.addListener()

@@ -21,7 +21,7 @@ func (e *Engine) Leave() {
 			break
 		}
 	}
-	for try := 0; e.cancelEffects() && try < awaitTries; try++ {
+	for try := 0; e.cancelEffects() && (try < awaitTries || e.filesUnderWay(false)); try++ {
 		e.handOver(int64(min(try, 1)) * awaitStepNS)
 		e.takeEffects()
 		e.settle()
@@ -214,10 +214,11 @@ func (e *Engine) Close() error {
 	e.closing = true
 	if attached == nil {
 		e.cancelAll()
-		for try := 0; e.anythingLeft() && try < awaitTries; try++ {
+		for try := 0; e.anythingLeft() && (try < awaitTries || e.filesUnderWay(true)); try++ {
 			e.Flush()
 			e.handOver(int64(min(try, 1)) * awaitStepNS)
 			e.Reap(len(e.ready.items))
+			e.pool.Reap(pollReapMax, e.told)
 		}
 	}
 	e.discardReady()
@@ -287,7 +288,11 @@ func (e *Engine) finishAll() {
 		case *Connect:
 			object.end(ErrCanceled)
 		case *Operation:
-			object.finish(-int(syscall.ECANCELED), nil)
+			if object.lost {
+				object.finish(-int(errUnknownProgress), nil)
+			} else {
+				object.finish(-int(syscall.ECANCELED), nil)
+			}
 		}
 	}
 }

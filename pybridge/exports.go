@@ -77,7 +77,7 @@ func (l *loop) open(o *C.struct_kloop_options) error {
 	l.cmds = unsafe.Slice(l.k.cmds, int(l.k.max_cmds))
 	l.events = unsafe.Slice(l.k.events, int(l.k.max_events))
 	l.released = unsafe.Slice(l.k.released, int(l.k.max_released))
-	l.engine, err = core.NewEngine(l.traced(o), core.Options{Release: l.release})
+	l.engine, err = core.NewEngine(l.traced(o), core.Options{Release: l.release, Pool: l.newPool})
 	if err != nil {
 		return errors.Join(err, driver.Close())
 	}
@@ -260,6 +260,9 @@ func kloop_go_close(handle C.uint64_t) (result C.int) {
 		return 1
 	}
 	l.unregister()
+	if l.pool != nil {
+		l.pool.close()
+	}
 	for _, p := range l.texts {
 		C.free(p)
 	}
@@ -276,8 +279,11 @@ func (l *loop) close() {
 	l.takeCommands()
 	_ = l.engine.Close()
 	for _, event := range l.eventSpill {
-		if event.kind == C.KLOOP_EV_ACCEPTED {
+		switch {
+		case event.kind == C.KLOOP_EV_ACCEPTED:
 			_ = unix.Close(int(event.res))
+		case event.kind == C.KLOOP_EV_OPENED && event.res == 0:
+			_ = unix.Close(int(event.len))
 		}
 	}
 	l.eventSpill = nil

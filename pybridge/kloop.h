@@ -86,6 +86,7 @@ enum {
 	KLOOP_EV_TLS_MOVED,     /* user: connection with records; res: who seals and opens them now, tx | rx << 8;
 	                         * ptr, len: text of why it is not the kernel, valid as DATA's */
 	KLOOP_EV_ANSWER,        /* user: a lookup, which is over; ptr, len: its answer, valid as DATA's; see kloop_lookup() */
+	KLOOP_EV_OPENED,        /* user: operation KLOOP_OP_OPEN, which is over; res: 0 or errno; len: the new fd, which is the host's */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
@@ -116,13 +117,32 @@ enum {
 	KLOOP_PIPE_DEVICE_WRITER,
 };
 
-/* One receive, send or poll, asked for once: exactly one KLOOP_EV_DONE follows, and the
- * memory of the struct and at ptr must stay until then. */
+/* One receive, send, poll, or call on a file, asked for once: exactly one KLOOP_EV_DONE follows (OPENED, of
+ * an open), and the memory of the struct, at ptr and at ptr2 must stay until then. */
 enum {
 	KLOOP_OP_RECEIVE = 1,   /* at most len bytes, into memory of the core */
 	KLOOP_OP_RECEIVE_INTO,  /* into len bytes at ptr */
 	KLOOP_OP_SEND,          /* all of len bytes at ptr */
 	KLOOP_OP_POLL,          /* until one of events holds */
+	/* Of files. Paths are len (len2) bytes with a final NUL, relative to the folder fd (fd2) or AT_FDCWD. DONE's len
+	 * is what the manual page says that the call answers. */
+	KLOOP_OP_FILE_READ,     /* len bytes to ptr, at offset (-1: the file's own); fewer are no error. events 1: poll(2) tells of fd */
+	KLOOP_OP_FILE_WRITE,    /* and from ptr */
+	KLOOP_OP_OPEN,          /* path at ptr; events: O_*; offset: mode. Cancelled, it leaves no fd */
+	KLOOP_OP_CLOSE,         /* fd; can't be cancelled */
+	KLOOP_OP_STAT,          /* path at ptr; events: AT_*; struct statx to ptr2 */
+	KLOOP_OP_SYNC,          /* fd; events: IORING_FSYNC_DATASYNC or 0 */
+	KLOOP_OP_TRUNCATE,      /* fd, to offset bytes */
+	KLOOP_OP_RENAME,        /* path at ptr, to path at ptr2; events: RENAME_* */
+	KLOOP_OP_UNLINK,        /* path at ptr; events: AT_REMOVEDIR or 0 */
+	KLOOP_OP_MKDIR,         /* path at ptr; offset: mode */
+	KLOOP_OP_LINK,          /* path at ptr, also at ptr2; events: AT_* */
+	KLOOP_OP_SYMLINK,       /* path at ptr2, in fd2, points to the path at ptr */
+	KLOOP_OP_READ_DIR,      /* struct linux_dirent64 of fd, to len bytes at ptr */
+	KLOOP_OP_READ_LINK,     /* path at ptr, to len2 bytes at ptr2 */
+	KLOOP_OP_COPY_RANGE,    /* len bytes from fd to fd2, at the positions of both */
+	KLOOP_OP_SEEK,          /* fd, by offset; events: whence */
+	KLOOP_OP_CHMOD,         /* fd; offset: mode */
 };
 
 enum {
@@ -131,7 +151,7 @@ enum {
 	KLOOP_OP_DROPPED,       /* by the host, while it is not taken: its DONE says ECANCELED */
 };
 
-struct kloop_op {               /* 48 bytes */
+struct kloop_op {               /* 72 bytes */
 	uint32_t code;          /* KLOOP_OP_ */
 	int32_t fd;             /* closing it ends no operation: cancel */
 	uint64_t ptr;
@@ -139,8 +159,11 @@ struct kloop_op {               /* 48 bytes */
 	uint32_t events;        /* poll(2) */
 	uint32_t id;            /* core's */
 	uint32_t state;
-	uint32_t reserved;
+	int32_t fd2;
 	uint64_t user;
+	uint64_t offset;        /* what follows is for files alone */
+	uint64_t ptr2;
+	uint64_t len2;
 };
 
 /* Who seals and opens the records of a connection. */
@@ -452,7 +475,7 @@ void kloop_stats_refresh(struct kloop_shared *k);
 _Static_assert(sizeof(struct kloop_cmd) == 32, "kloop_cmd");
 _Static_assert(sizeof(struct kloop_event) == 32, "kloop_event");
 _Static_assert(sizeof(struct kloop_datagram) == 144, "kloop_datagram");
-_Static_assert(sizeof(struct kloop_op) == 48, "kloop_op");
+_Static_assert(sizeof(struct kloop_op) == 72, "kloop_op");
 _Static_assert(sizeof(struct kloop_tls) == 312, "kloop_tls");
 _Static_assert(sizeof(struct kloop_addrinfo) == 36, "kloop_addrinfo");
 _Static_assert(sizeof(struct kloop_lookup) == 96, "kloop_lookup");

@@ -23,6 +23,7 @@ type loop struct {
 	k      *C.struct_kloop_shared
 	engine *core.Engine
 	driver core.Driver
+	pool   *threadPool
 
 	cmds     []C.struct_kloop_cmd
 	events   []C.struct_kloop_event

@@ -6,7 +6,6 @@ package main
 import "C"
 
 import (
-	"fmt"
 	"math"
 	"syscall"
 
@@ -20,12 +19,12 @@ func (l *loop) start(op *C.struct_kloop_op) {
 	dropped := op.state == C.KLOOP_OP_DROPPED
 	op.state = C.KLOOP_OP_TAKEN
 	if dropped {
-		l.done(uint64(op.user), -int(syscall.ECANCELED), nil)
+		l.done(uint64(op.user), eventOf(op), -int(syscall.ECANCELED), nil)
 		return
 	}
 	o, err := l.engine.Start(specOf(op), uint64(op.user), l)
 	if err != nil {
-		l.done(uint64(op.user), int(failure(err)), nil)
+		l.done(uint64(op.user), eventOf(op), int(failure(err)), nil)
 		return
 	}
 	op.id = C.uint32_t(o.ID())
@@ -43,16 +42,22 @@ func specOf(op *C.struct_kloop_op) core.OperationSpec {
 	case C.KLOOP_OP_POLL:
 		spec.Kind, spec.Events = core.OpPoll, uint32(op.events)
 	default:
-		panic(fmt.Sprintf("kloop: the host gave an operation of unknown kind %d", op.code))
+		specOfFile(op, &spec)
 	}
 	return spec
 }
 
 // Done implements core.OperationHandler.
-func (l *loop) Done(o *core.Operation, result int, p []byte) { l.done(o.Tag, result, p) }
+func (l *loop) Done(o *core.Operation, result int, p []byte) {
+	kind := C.uint32_t(C.KLOOP_EV_DONE)
+	if o.Spec().Kind == core.OpOpen {
+		kind = C.KLOOP_EV_OPENED
+	}
+	l.done(o.Tag, kind, result, p)
+}
 
-func (l *loop) done(user uint64, result int, p []byte) {
-	event := C.struct_kloop_event{kind: C.KLOOP_EV_DONE, user: C.uint64_t(user)}
+func (l *loop) done(user uint64, kind C.uint32_t, result int, p []byte) {
+	event := C.struct_kloop_event{kind: kind, user: C.uint64_t(user)}
 	if result < 0 {
 		event.res = C.int32_t(-result)
 	} else {

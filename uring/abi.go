@@ -68,6 +68,7 @@ const (
 // Operations: field opcode of an SQE.
 const (
 	IORING_OP_NOP            = 0  // 5.1
+	IORING_OP_FSYNC          = 3  // 5.1
 	IORING_OP_POLL_ADD       = 6  // 5.1
 	IORING_OP_POLL_REMOVE    = 7  // 5.1
 	IORING_OP_SENDMSG        = 9  // 5.3
@@ -77,14 +78,22 @@ const (
 	IORING_OP_ACCEPT         = 13 // 5.5
 	IORING_OP_ASYNC_CANCEL   = 14 // 5.5
 	IORING_OP_CONNECT        = 16 // 5.5
+	IORING_OP_OPENAT         = 18 // 5.6
 	IORING_OP_CLOSE          = 19 // 5.6
+	IORING_OP_STATX          = 21 // 5.6
 	IORING_OP_READ           = 22 // 5.6
 	IORING_OP_WRITE          = 23 // 5.6
 	IORING_OP_SEND           = 26 // 5.6
 	IORING_OP_RECV           = 27 // 5.6
 	IORING_OP_SHUTDOWN       = 34 // 5.11
+	IORING_OP_RENAMEAT       = 35 // 5.11
+	IORING_OP_UNLINKAT       = 36 // 5.11
+	IORING_OP_MKDIRAT        = 37 // 5.15
+	IORING_OP_SYMLINKAT      = 38 // 5.15
+	IORING_OP_LINKAT         = 39 // 5.15
 	IORING_OP_MSG_RING       = 40 // 5.18
 	IORING_OP_READ_MULTISHOT = 49 // 6.7
+	IORING_OP_FTRUNCATE      = 55 // 6.9
 )
 
 // Flags of single operations: fields ioprio (accept, receive, send), len

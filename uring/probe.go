@@ -29,7 +29,7 @@ func AllFeatures() []*Feature {
 	return []*Feature{
 		FeatureExtArg, FeatureMultishotPoll, FeatureCQESkip, FeatureQuickSend, FeatureMultishotAccept,
 		FeatureBufferRings, FeatureMultishotRecv, FeatureSyncCancel, FeatureSingleIssuer, FeatureDeferTaskrun,
-		FeatureNoSQArray, FeatureMultishotRead, FeatureIncrementalBuffers,
+		FeatureNoSQArray, FeatureMultishotRead, FeatureFtruncate, FeatureIncrementalBuffers,
 	}
 }
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import files
 from ._version import __version__
 from .errors import (
     DriverUnavailable,
@@ -22,6 +23,7 @@ from .errors import (
     ResolveTimeout,
     ServerFailure,
 )
+from .files import open
 from .loop import Loop
 from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ('DriverUnavailable', 'EventLoopPolicy', 'InvalidName', 'Loop', 'NameNotFound', 'NoRecords', 'ResolveError',
            'ResolveTimeout', 'Resolver', 'ResolverBusy', 'ServerFailure', 'StreamTransport', 'TLSOffload',
-           'TLSOptions', 'install', '__version__', 'new_event_loop', 'run')
+           'TLSOptions', 'files', 'install', '__version__', 'new_event_loop', 'open', 'run')
 
 _T = TypeVar('_T')
 

@@ -63,7 +63,7 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
         (<DatagramCore>target)._on_error(event.res, event.len)
     elif kind == KLOOP_EV_DATAGRAM_CLOSED:
         (<DatagramCore>target)._on_core_closed()
-    elif kind == KLOOP_EV_DONE:
+    elif kind == KLOOP_EV_DONE or kind == KLOOP_EV_OPENED:
         (<SocketCall>target)._on_done(event.res, <char *>event.ptr, event.len)
         return None
     elif kind == KLOOP_EV_ANSWER:

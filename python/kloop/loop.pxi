@@ -75,6 +75,7 @@ cdef class LoopCore:
     cdef list retired                   # closed ones that undispatched events may name
     cdef dict receiving                 # socket -> the first SocketCall of those that receive, poll or accept
     cdef dict sending                   # and of those that send
+    cdef PyObject *file_calls           # the first FileCall that the core has
     cdef object kept                    # socket -> what cancelled calls had from the kernel; or None
     cdef dict asyncio_transports        # fd -> transport that is not a stream of ours
     cdef Py_ssize_t receive_buffer      # bytes
@@ -194,14 +195,17 @@ cdef class LoopCore:
         self._take_foreign()            # so that they end without the lock: their ends may call us
         _queue_clear(&self.ready)
         _heap_free(&self.timers)
-        for kind, res, _, _, _ in self.stashed:
+        for kind, res, size, _, _ in self.stashed:
             if kind == KLOOP_EV_ACCEPTED:
                 posix_close(res)
+            elif kind == KLOOP_EV_OPENED and res == 0:
+                posix_close(size)
         self.stashed.clear()
         self.retired.clear()
         self.operations.clear()
         _end_calls(self)
         _end_lookups(self)
+        _end_file_calls(self)
         streams = [*self.streams.values(), *self.unlisted]
         self.streams.clear()
         self.unlisted.clear()

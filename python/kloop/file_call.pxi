@@ -1,0 +1,615 @@
+# FileCall: what a call on a file or a path answers, and FileHandle, whose calls most of them are.
+
+cdef extern from "<unistd.h>" nogil:
+    int64_t c_lseek "lseek"(int fd, int64_t offset, int whence)
+    enum:
+        SEEK_SET, SEEK_CUR
+        FILE_END "SEEK_END"
+
+cdef extern from "<fcntl.h>":
+    enum:
+        AT_FDCWD
+
+cdef enum:
+    FILE_POLLED = 1     # of kloop_op.events
+    EINVAL_ERRNO = 22
+
+cdef uint64_t CURRENT_OFFSET = <uint64_t>-1
+
+
+cdef class FileHandle:
+    """An open descriptor as the core's operations see it.
+
+    Operations at the file's own position are for one caller at a time. Those with an offset may be as
+    many as one likes.
+
+    The position is the kernel's, as other descriptors of the file share it. But the kernel is told it with each
+    operation, and it is moved here: a ring does not move it for a write that ends in an error behind some bytes
+    (seen on 6.18), nor for direct I/O. Only where there is none, or a write goes to the end anyway, the
+    kernel is left to use its own.
+    """
+
+    cdef LoopCore loop
+    cdef readonly int fd            # -1 once it is closed
+    cdef readonly object name       # for errors
+    cdef readonly bint polled       # poll(2) tells when it is ready
+    cdef readonly bint seekable
+    cdef bint appends               # O_APPEND
+    cdef readonly uint64_t moved    # bytes written at the file's own position, also by calls that were cancelled
+    cdef uint32_t under_way         # calls that the core has
+    cdef object idle                # the future of who waits until there are none
+    cdef bytes kept                 # what a cancelled read has taken from where it can't be put back
+
+    def __cinit__(self, LoopCore loop not None, int fd, object name, bint polled=False, bint appends=False):
+        self.seekable = c_lseek(fd, 0, SEEK_CUR) >= 0
+        self.appends = appends
+        self.loop = loop
+        self.fd = fd
+        self.name = name
+        self.polled = polled or not self.seekable
+
+    def pread(self, size, offset):
+        """Reads size bytes at offset; fewer at the end of the file alone."""
+        cdef int64_t place = PyNumber_AsSsize_t(offset, OverflowError)
+        cdef FileRead call = FileRead.__new__(FileRead)
+        self._prepare(call, KLOOP_OP_FILE_READ, place)
+        call.size = size
+        call.full = True
+        return call
+
+    def pread_into(self, buffer, offset):
+        """Fills a writable buffer with the bytes at offset; answers how many there were."""
+        cdef int64_t place = PyNumber_AsSsize_t(offset, OverflowError)
+        cdef FileReadInto call = FileReadInto.__new__(FileReadInto)
+        self._prepare(call, KLOOP_OP_FILE_READ, place)
+        call.buffer = buffer
+        call.full = True
+        return call
+
+    def pwrite(self, data, offset):
+        """Writes all of data at offset; answers its size."""
+        cdef int64_t place = PyNumber_AsSsize_t(offset, OverflowError)
+        cdef FileWrite call = FileWrite.__new__(FileWrite)
+        self._prepare(call, KLOOP_OP_FILE_WRITE, place)
+        call.data = data
+        call.full = True
+        return call
+
+    def read(self, Py_ssize_t size):
+        """read(2): up to size bytes at the position of the file."""
+        cdef FileRead call = FileRead.__new__(FileRead)
+        self._prepare(call, KLOOP_OP_FILE_READ, 0)
+        call.here = True
+        call.size = size
+        return call
+
+    def read_into(self, buffer):
+        """read(2) into a writable buffer; answers how many bytes."""
+        cdef FileReadInto call = FileReadInto.__new__(FileReadInto)
+        self._prepare(call, KLOOP_OP_FILE_READ, 0)
+        call.here = True
+        call.buffer = buffer
+        return call
+
+    def write(self, data):
+        """write(2): answers how many bytes of data were taken."""
+        cdef FileWrite call = FileWrite.__new__(FileWrite)
+        self._prepare(call, KLOOP_OP_FILE_WRITE, 0)
+        call.here = True
+        call.data = data
+        return call
+
+    cdef inline int _prepare(self, FileCall call, uint32_t code, int64_t place) except -1:
+        call.loop = self.loop
+        call.handle = self
+        call.op.code = code
+        call.op.events = FILE_POLLED if self.polled else 0
+        call.place = place
+        call.op.offset = <uint64_t>place
+        return 0
+
+    def sync(self, uint32_t flags):
+        """fsync(2), or with flags 1 fdatasync(2)."""
+        return _file_call(self.loop, self, KLOOP_OP_SYNC, self.fd, flags, 0)
+
+    def truncate(self, int64_t size):
+        """ftruncate(2)."""
+        return _file_call(self.loop, self, KLOOP_OP_TRUNCATE, self.fd, 0, size)
+
+    def chmod(self, uint32_t mode):
+        """fchmod(2)."""
+        return _file_call(self.loop, self, KLOOP_OP_CHMOD, self.fd, 0, mode)
+
+    def seek(self, int64_t offset, uint32_t whence):
+        """lseek(2), which may have to ask a server: answers the new position."""
+        return _file_call(self.loop, self, KLOOP_OP_SEEK, self.fd, whence, offset)
+
+    def seek_now(self, int64_t offset, int whence):
+        """lseek(2) at once, for SEEK_SET and SEEK_CUR, which look at nothing but the open file."""
+        cdef int64_t at
+        if self.fd < 0:
+            raise ValueError('I/O operation on closed file')
+        at = c_lseek(self.fd, offset, whence)
+        if at < 0:
+            raise _file_error(c_errno, self.name)
+        return at
+
+    def read_entries(self, bytearray room not None):
+        """getdents64(2) into room; answers how many bytes."""
+        cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_READ_DIR, self.fd, 0, 0)
+        call.memory = room
+        call.op.ptr = <uint64_t><char *>room
+        call.op.len = len(room)
+        return call
+
+    def copy_to(self, FileHandle other not None, uint64_t size):
+        """copy_file_range(2) of up to size bytes, at the positions of both; answers how many."""
+        cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_COPY_RANGE, self.fd, 0, 0)
+        call.memory = other
+        call.op.fd2 = other.fd
+        call.op.len = size
+        return call
+
+    def release(self):
+        """Refuses further calls, and answers the descriptor, which is the caller's to close now."""
+        fd = self.fd
+        self.fd = -1
+        return fd
+
+    @property
+    def busy(self):
+        """Whether the core has calls of this file."""
+        return self.under_way > 0
+
+    def when_idle(self):
+        """A future that is done when the core has no call of this file, or None if it has none now."""
+        if self.under_way == 0:
+            return None
+        if self.idle is None or self.idle.done():
+            self.idle = self.loop.create_future()
+        return self.idle
+
+    cdef int _ended(self) except -1:
+        self.under_way -= 1
+        if self.under_way == 0 and self.idle is not None:
+            if not self.idle.done() and not self.loop._closed:
+                self.idle.set_result(None)
+            self.idle = None
+        return 0
+
+
+cdef object _file_error(int code, object name):
+    """As open() raises it: the number chooses the class. A name may be a pair, as of rename()."""
+    if type(name) is tuple:
+        return OSError(code, os.strerror(code), name[0], None, name[1])
+    if name is None:
+        return OSError(code, os.strerror(code))
+    return OSError(code, os.strerror(code), name)
+
+
+cdef class FileCall(SocketCall):
+    """A call on a file: a coroutine that is its own future, as those on sockets.
+
+    It has no queue. It is over when the core has said so, also when it was cancelled: then
+    neither the kernel nor a thread uses its memory or its file any more. While the core has it, it is
+    in the loop's list.
+    """
+
+    cdef FileHandle handle          # None for calls on paths
+    cdef object name                # for errors
+    cdef object memory              # what op.ptr names
+    cdef object memory2             # and op.ptr2
+    cdef object message             # of cancel()
+    cdef int64_t place              # the offset
+    cdef bint here                  # it is the file's position, which moves
+    cdef bint certain               # it can't be cancelled: a close
+    cdef PyObject *before           # in the loop's list
+    cdef PyObject *after
+
+    cdef bint _start(self) except -1:
+        self.stage = CALL_OVER
+        self.loop._check_core()
+        if self.handle is not None:
+            if self.handle.fd < 0:
+                raise ValueError('I/O operation on closed file')
+            self.op.fd = self.handle.fd
+        try:
+            if self._prepare():
+                self._release()
+                return True
+            self._submit()
+        except BaseException:
+            self._release()
+            raise
+        self._enlist()
+        self.stage = CALL_WAITING
+        return False
+
+    cdef int _find_place(self) except -1:
+        """Before a read or write: the offset of one at the position."""
+        if self.here:
+            self.op.offset = CURRENT_OFFSET
+            if self.handle.seekable and not (self.handle.appends and self.op.code == KLOOP_OP_FILE_WRITE):
+                self.place = c_lseek(self.op.fd, 0, SEEK_CUR)
+                if self.place < 0:
+                    raise _file_error(c_errno, self.handle.name)
+                self.op.offset = self.place
+        elif self.place < 0:
+            raise _file_error(EINVAL_ERRNO, self.handle.name)
+        return 0
+
+    cdef int _move(self, uint64_t size) except -1:
+        """After one at the position that has moved so many bytes."""
+        if self.op.offset != CURRENT_OFFSET:
+            c_lseek(self.op.fd, self.place + size, SEEK_SET)
+        elif self.handle.seekable and size < self.op.len:
+            c_lseek(self.op.fd, 0, FILE_END)
+        return 0
+
+    cdef int _enlist(self) except -1:
+        cdef LoopCore loop = self.loop
+        Py_INCREF(self)
+        self.after = loop.file_calls
+        if loop.file_calls is not NULL:
+            (<FileCall>loop.file_calls).before = <PyObject *>self
+        loop.file_calls = <PyObject *>self
+        if self.handle is not None:
+            self.handle.under_way += 1
+        return 0
+
+    cdef int _strike(self) except -1:
+        """Takes it off the list, which may have the last reference."""
+        if self.before is NULL:
+            self.loop.file_calls = self.after
+        else:
+            (<FileCall>self.before).after = self.after
+        if self.after is not NULL:
+            (<FileCall>self.after).before = self.before
+        self.before = self.after = NULL
+        if self.handle is not None:
+            self.handle._ended()
+        Py_DECREF(self)
+        return 0
+
+    cdef int _cancel_operation(self) except -1:
+        if self.loop.k is NULL or self.loop.generation != _fork_generation or self.certain or not self.submitted:
+            return 0
+        if self.op.state == KLOOP_OP_NEW:
+            self.op.state = KLOOP_OP_DROPPED
+        elif self.op.state == KLOOP_OP_TAKEN:
+            self.loop._command(KLOOP_CMD_OP_CANCEL, self.op.id)
+        return 0
+
+    cdef int _on_done(self, int res, char *data, uint64_t size) except -1:
+        cdef FileCall held = self
+        self.submitted = False
+        if self.called_off or self.stage != CALL_WAITING:
+            self._completed_late(res, data, size)
+        elif not self._completed(res, data, size):
+            self._submit()
+            return 0
+        self._release()
+        self._strike()
+        if self.called_off:
+            self._fail(_CancelledError() if self.message is None else _CancelledError(self.message))
+        if self.stage == CALL_WAITING:
+            self.stage = CALL_DONE
+            self._wake()
+        return 0
+
+    cdef int _completed(self, int res, char *data, uint64_t size) except -1:
+        if res:
+            return self._fail(_file_error(res, self.name))
+        return self._set(size)
+
+    cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
+        if res == 0 and self.op.code == KLOOP_OP_OPEN:
+            _close_file_later(self.loop, size)
+        return 0
+
+    cdef int _untaken(self) except -1:
+        if self.op.code == KLOOP_OP_OPEN:
+            _close_file_later(self.loop, self.value)
+        return 0
+
+    cdef int _release(self) except -1:
+        self.memory = None
+        self.memory2 = None
+        return 0
+
+    def cancel(self, msg=None):
+        """Cancels the operation. The task goes on when that is over."""
+        if self.stage != CALL_WAITING:
+            return False
+        self.called_off = True
+        self.message = msg
+        self._cancel_operation()
+        return True
+
+    def cancelled(self):
+        return self.called_off and self.stage != CALL_WAITING
+
+    @property
+    def __name__(self):
+        return _FILE_CALL_NAMES[self.op.code]
+
+    @property
+    def __qualname__(self):
+        return f'kloop.files.{_FILE_CALL_NAMES[self.op.code]}'
+
+
+cdef FileCall _file_call(LoopCore loop, FileHandle handle, uint32_t code, int fd, uint32_t flags, int64_t offset):
+    cdef FileCall call = FileCall.__new__(FileCall)
+    call.loop = loop
+    call.handle = handle
+    if handle is not None:
+        call.name = handle.name
+    call.op.code = code
+    call.op.fd = fd
+    call.op.events = flags
+    call.op.offset = <uint64_t>offset
+    return call
+
+
+cdef int _close_file_later(LoopCore loop, int fd) except -1:
+    """Closes a descriptor that nobody has: without a wait, and without an outcome."""
+    cdef FileCall call
+    if loop.k is NULL or loop.generation != _fork_generation:
+        posix_close(fd)
+        return 0
+    call = _file_call(loop, None, KLOOP_OP_CLOSE, fd, 0, 0)
+    call.certain = True
+    call.stage = CALL_OVER
+    call._submit()
+    return call._enlist()
+
+
+cdef int _end_file_calls(LoopCore loop) except -1:
+    """After the core has ended."""
+    cdef FileCall call
+    while loop.file_calls is not NULL:
+        call = <FileCall>loop.file_calls
+        call._loop_closed()
+        call._strike()
+    return 0
+
+
+cdef class FileRead(FileCall):
+    """Reads into bytes of its own."""
+
+    cdef object size                # as it was given
+    cdef bytes into
+    cdef Py_ssize_t got
+    cdef bint full                  # until size bytes are there, or the end of the file
+
+    cdef int _prepare(self) except -1:
+        cdef Py_ssize_t size = PyNumber_AsSsize_t(self.size, OverflowError)
+        if size < 0:
+            raise _file_error(EINVAL_ERRNO, self.handle.name)
+        self._find_place()
+        if size == 0:
+            return self._set(b'')
+        if self.here and self.handle.kept is not None:
+            return self._set(_take_kept_bytes(self.handle, size))
+        self.into = PyBytes_FromStringAndSize(NULL, size)
+        self.op.ptr = <uint64_t>PyBytes_AS_STRING(self.into)
+        self.op.len = size
+        return 0
+
+    cdef int _completed(self, int res, char *data, uint64_t size) except -1:
+        if res:
+            return self._fail(_file_error(res, self.handle.name))
+        self.got += size
+        if self.here:
+            self._move(size)
+        if size == self.op.len:
+            return self._set(self.into)
+        if size == 0 or not self.full:
+            return self._set(self.into[:self.got])
+        self.op.ptr += size
+        self.op.len -= size
+        self.op.offset += size
+        return 0
+
+    cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
+        if res == 0 and size and self.op.offset == CURRENT_OFFSET:
+            _keep_bytes(self.handle, self.into[:size])
+        return 0
+
+    cdef int _untaken(self) except -1:
+        if self.here:
+            _put_back(self.handle, self.value)
+        return 0
+
+    cdef int _release(self) except -1:
+        self.into = None
+        return 0
+
+
+cdef class FileReadInto(FileCall):
+    """Reads into the caller's buffer, which stays exported until the core's last answer."""
+
+    cdef object buffer
+    cdef Py_buffer view
+    cdef bint exported
+    cdef Py_ssize_t got
+    cdef bint full
+
+    cdef int _prepare(self) except -1:
+        self._find_place()
+        PyObject_GetBuffer(self.buffer, &self.view, PyBUF_WRITABLE)
+        self.exported = True
+        if self.view.len == 0:
+            return self._set(0)
+        if self.here and self.handle.kept is not None:
+            data = _take_kept_bytes(self.handle, self.view.len)
+            memcpy(self.view.buf, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return self._set(PyBytes_GET_SIZE(data))
+        self.op.ptr = <uint64_t>self.view.buf
+        self.op.len = self.view.len
+        return 0
+
+    cdef int _completed(self, int res, char *data, uint64_t size) except -1:
+        if res:
+            return self._fail(_file_error(res, self.handle.name))
+        self.got += size
+        if self.here:
+            self._move(size)
+        if size == 0 or size == self.op.len or not self.full:
+            return self._set(self.got)
+        self.op.ptr += size
+        self.op.len -= size
+        self.op.offset += size
+        return 0
+
+    cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
+        if res == 0 and size and self.op.offset == CURRENT_OFFSET:
+            _keep_bytes(self.handle, PyBytes_FromStringAndSize(<char *>self.view.buf, size))
+        return 0
+
+    cdef int _untaken(self) except -1:
+        if self.here:
+            with memoryview(self.buffer) as view:
+                _put_back(self.handle, bytes(view.cast('B')[:self.value]))
+        return 0
+
+    cdef int _release(self) except -1:
+        if self.exported:
+            self.exported = False
+            PyBuffer_Release(&self.view)
+        return 0
+
+
+cdef class FileWrite(FileCall):
+    """Writes from the caller's buffer, which stays exported until the core's last answer."""
+
+    cdef object data
+    cdef Py_buffer view
+    cdef bint exported
+    cdef Py_ssize_t got
+    cdef bint full                  # all of it
+
+    cdef int _prepare(self) except -1:
+        self._find_place()
+        PyObject_GetBuffer(self.data, &self.view, PyBUF_SIMPLE)
+        self.exported = True
+        if self.view.len == 0:
+            return self._set(0)
+        self.op.ptr = <uint64_t>self.view.buf
+        self.op.len = self.view.len
+        return 0
+
+    cdef int _completed(self, int res, char *data, uint64_t size) except -1:
+        if res:
+            return self._fail(_file_error(res, self.handle.name))
+        self.got += size
+        if self.here:
+            self._move(size)
+            self.handle.moved += size
+        if size == self.op.len or size == 0 or not self.full:
+            return self._set(self.got)
+        self.op.ptr += size
+        self.op.len -= size
+        self.op.offset += size
+        return 0
+
+    cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
+        if res == 0 and self.here:
+            self._move(size)
+            self.handle.moved += size
+        return 0
+
+    cdef int _untaken(self) except -1:
+        return 0
+
+    cdef int _release(self) except -1:
+        if self.exported:
+            self.exported = False
+            PyBuffer_Release(&self.view)
+        return 0
+
+
+cdef int _put_back(FileHandle handle, bytes data) except -1:
+    """Has the next read find what one has read whose outcome nobody takes."""
+    if handle.fd >= 0 and handle.seekable:
+        c_lseek(handle.fd, -<int64_t>PyBytes_GET_SIZE(data), SEEK_CUR)
+    elif data:
+        _keep_bytes(handle, data)
+    return 0
+
+
+cdef int _keep_bytes(FileHandle handle, bytes data) except -1:
+    """The same, for what was taken from a pipe or the like."""
+    handle.kept = data if handle.kept is None else data + handle.kept
+    return 0
+
+
+cdef bytes _take_kept_bytes(FileHandle handle, Py_ssize_t size):
+    kept = handle.kept
+    handle.kept = kept[size:] or None
+    return kept[:size]
+
+
+# ---- calls on paths
+
+cdef bytes _c_path(object path):
+    """The bytes of a path, with a final NUL."""
+    cdef bytes raw = os.fsencode(path)
+    if b'\0' in raw:
+        raise ValueError('embedded null byte')
+    return raw + b'\0'
+
+
+def file_path_call(LoopCore loop not None, str code, path, path2=None, *, dir_fd=None, dir_fd2=None,
+                   uint32_t flags=0, uint32_t mode=0, name=None, fd=None):
+    """An operation on a path, by its name: 'open', 'stat', 'rename', 'unlink', 'mkdir', 'link', 'symlink', 'readlink'.
+
+    path2 is the second path, or for 'stat' and 'readlink' a bytearray for the answer. fd: with 'stat', what
+    to look at in place of a path. Answers an awaitable of what the system call answers.
+    """
+    cdef bytes first = _c_path(path)
+    cdef bytes second = None if path2 is None or type(path2) is bytearray else _c_path(path2)
+    cdef int folder = AT_FDCWD if dir_fd is None else dir_fd
+    cdef int folder2 = AT_FDCWD if dir_fd2 is None else dir_fd2
+    cdef FileCall call = _file_call(loop, None, _PATH_CODES[code], folder if fd is None else fd, flags, mode)
+    call.name = name
+    call.memory = first
+    call.op.ptr = <uint64_t>PyBytes_AS_STRING(first)
+    call.op.len = PyBytes_GET_SIZE(first)
+    call.op.fd2 = folder2
+    if second is not None:
+        call.memory2 = second
+        call.op.ptr2 = <uint64_t>PyBytes_AS_STRING(second)
+        call.op.len2 = PyBytes_GET_SIZE(second)
+    elif path2 is not None:
+        call.memory2 = path2
+        call.op.ptr2 = <uint64_t><char *>path2
+        call.op.len2 = len(path2)
+    return call
+
+
+def file_close(LoopCore loop not None, int fd, name=None):
+    """Closes a descriptor. A cancelled close closes it all the same."""
+    cdef FileCall call = _file_call(loop, None, KLOOP_OP_CLOSE, fd, 0, 0)
+    call.name = name
+    call.certain = True
+    return call
+
+
+def file_close_later(LoopCore loop not None, int fd):
+    """Closes a descriptor without a wait, and without telling of errors."""
+    _close_file_later(loop, fd)
+
+
+cdef dict _PATH_CODES = {
+    'open': KLOOP_OP_OPEN, 'stat': KLOOP_OP_STAT, 'rename': KLOOP_OP_RENAME, 'unlink': KLOOP_OP_UNLINK,
+    'mkdir': KLOOP_OP_MKDIR, 'link': KLOOP_OP_LINK, 'symlink': KLOOP_OP_SYMLINK, 'readlink': KLOOP_OP_READ_LINK,
+}
+cdef dict _FILE_CALL_NAMES = {
+    **{code: name for name, code in _PATH_CODES.items()},
+    KLOOP_OP_FILE_READ: 'read', KLOOP_OP_FILE_WRITE: 'write', KLOOP_OP_CLOSE: 'close', KLOOP_OP_SYNC: 'fsync',
+    KLOOP_OP_TRUNCATE: 'truncate', KLOOP_OP_READ_DIR: 'readdir', KLOOP_OP_COPY_RANGE: 'copy', KLOOP_OP_SEEK: 'seek',
+    KLOOP_OP_CHMOD: 'chmod',
+}
+for _type in (FileCall, FileRead, FileReadInto, FileWrite):
+    kloop_set_slots(_type, _call_send)
