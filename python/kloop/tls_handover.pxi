@@ -129,6 +129,7 @@ cdef class Handover:
         """Keeps the secrets that the records behind the handshake have, for however long."""
         cdef Py_ssize_t begin = 0, end, kept = 0, old = self.log_size
         cdef char *log = self.log
+        cdef char *smaller
         while begin < old:
             end = begin
             while end < old and log[end] != b'\n':
@@ -140,7 +141,9 @@ cdef class Handover:
             begin = end
         if old:
             explicit_bzero(log + kept, old - kept)
-            self.log = <char *>PyMem_RawRealloc(log, max(kept, 1)) or log
+            smaller = <char *>PyMem_RawRealloc(log, kept + 1)
+            if smaller is not NULL:
+                self.log = smaller
             self.log_size = kept
         return 0
 
