@@ -6,7 +6,7 @@
     tests/free_threaded.py threads      the tests of threads, with ThreadSanitizer in Python and kloop
     tests/free_threaded.py threads ...  what follows is pytest's
 
-The source is Debian's package, from the archive this machine uses; or a tree that FREE_THREADED_SOURCE names. Needed are
+The source is Debian's package, from the archive this machine uses, or a tree that FREE_THREADED_SOURCE names. Needed is
 what CPython builds with: gcc, make and the headers of OpenSSL, zlib, libffi and SQLite (apt-get build-dep python3).
 Everything is kept in build/free-threaded; the first run takes a quarter of an hour on two cores.
 """
