@@ -9,7 +9,10 @@ LOOPS = 4
 
 
 def in_threads(function, count=LOOPS):
-    """The results of function(number), called in `count` threads that start together; raises the first one's exception."""
+    """The results of function(number), called in `count` threads that start together.
+
+    Raises the first one's exception.
+    """
     start = threading.Barrier(count)
     results, failures = [None] * count, []
 

@@ -381,7 +381,7 @@ def test_datagrams_that_other_threads_send(kloop):
 
 
 def test_what_other_threads_schedule_without_asking(kloop):
-    """call_soon and call_later of another thread are a mistake, which asyncio survives; so do we, and make the calls."""
+    """call_soon and call_later of another thread are a mistake, which asyncio survives. So do we, and call them."""
     with RunningLoop(kloop) as running:
         called = []
         timers = []
@@ -406,7 +406,7 @@ def test_what_other_threads_schedule_without_asking(kloop):
 
 
 def test_the_collector_beside_loops(kloop):
-    """It finds abandoned tasks in whatever thread it runs, also those that wait for a socket of another thread's loop."""
+    """It finds abandoned tasks in whatever thread it runs, also those that wait on another thread's loop."""
     over = threading.Event()
 
     def collect():

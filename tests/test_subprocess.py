@@ -305,7 +305,7 @@ def test_a_child_on_a_terminal(loop):
         os.close(slave)
         reader = asyncio.StreamReader()
         pipe = os.fdopen(master, "r+b", buffering=0)
-        transport, _ = await loop.connect_read_pipe(
+        transport, protocol = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe)
         assert (await reader.readline()).strip() == name
         assert (await reader.readline()).strip() == b"0 0"
@@ -317,6 +317,8 @@ def test_a_child_on_a_terminal(loop):
             await reader.read()
         assert caught.value.errno == errno.EIO
         transport.close()
+        # Else it is reported, where the collector has finalized it before its protocol.
+        assert protocol._closed.exception() is caught.value
 
     run(loop, main())
 

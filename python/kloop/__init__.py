@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import files
 from ._version import __version__
 from .errors import (
     DriverUnavailable,
@@ -23,18 +23,20 @@ from .errors import (
     ResolveTimeout,
     ServerFailure,
 )
-from .files import open
 from .loop import Loop
 from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
 
 if TYPE_CHECKING:
+    from . import files
+    from .files import open
     from .resolver import Resolver
 
 __all__ = ('DriverUnavailable', 'EventLoopPolicy', 'InvalidName', 'Loop', 'NameNotFound', 'NoRecords', 'ResolveError',
            'ResolveTimeout', 'Resolver', 'ResolverBusy', 'ServerFailure', 'StreamTransport', 'TLSOffload',
            'TLSOptions', 'files', 'install', '__version__', 'new_event_loop', 'open', 'run')
 
+_LAZY = {'EventLoopPolicy': 'policy', 'Resolver': 'resolver', 'files': 'files', 'open': 'files'}
 _T = TypeVar('_T')
 
 
@@ -85,13 +87,10 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'Resolver':      # imported lazily: few programs name it
-        from .resolver import Resolver
-        globals()[name] = Resolver
-        return Resolver
-    # Made lazily: Python 3.14 warns of policies, and 3.16 has none.
-    if name == 'EventLoopPolicy':
-        from .policy import EventLoopPolicy
-        globals()[name] = EventLoopPolicy
-        return EventLoopPolicy
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    # Imported when they are named: importing them takes longer than all the rest. Python 3.14 warns of policies, too,
+    # and 3.16 has none.
+    if name not in _LAZY:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = import_module(f'{__name__}.{_LAZY[name]}')
+    globals()[name] = found = module if name == _LAZY[name] else getattr(module, name)
+    return found
