@@ -43,7 +43,7 @@ func runningLoop(t *testing.T, driver DriverName) *Loop {
 			t.Errorf("Close: %v", err)
 		}
 		s := l.Engine().Stats()
-		if s.Conns+s.Listeners+s.Watches+s.Driver.BuffersOut != 0 {
+		if s.Conns+s.Listeners+s.Watches+s.Operations+s.Driver.BuffersOut != 0 {
 			t.Errorf("left over: %+v", s)
 		}
 		if now := openFDs(t); now > fds {

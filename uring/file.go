@@ -22,7 +22,9 @@ const StatxSize = 256
 // working directory with unix.AT_FDCWD. They must stay until the operation's CQE.
 
 // PrepOpenat opens a file, as openat(2). Res: the new fd. An open that would wait, as that of a
-// FIFO, waits in a thread of the kernel's, and can be cancelled: it then answers -ECANCELED or -EINTR.
+// FIFO, waits in a thread of the kernel's if IOSQE_ASYNC is set (else it is tried with O_NONBLOCK first, which
+// opens a FIFO for reading at once), and can be cancelled: it then answers -ECANCELED, -EINTR, or -512, the kernel's
+// own ERESTARTSYS, which no system call shows (seen on 6.18).
 func (s *SQE) PrepOpenat(dir int, path []byte, flags, mode uint32) {
 	s.prep(IORING_OP_OPENAT, dir, pathAddress(path), mode, 0)
 	s.OpFlags = flags

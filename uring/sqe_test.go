@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -22,7 +23,7 @@ type operation struct {
 const anyRes = -1 << 31
 
 func TestOperations(t *testing.T) {
-	for i, op := range append(socketOperations(), fileOperations()...) {
+	for i, op := range slices.Concat(socketOperations(), fileOperations(), pathOperations()) {
 		t.Run(op.name, func(t *testing.T) {
 			r := newRing(t, anyCPU)
 			s := r.NextSQE()

@@ -242,7 +242,7 @@ cdef class FileCall(SocketCall):
         """After one at the position that has moved so many bytes."""
         if self.op.offset != CURRENT_OFFSET:
             c_lseek(self.op.fd, self.place + size, SEEK_SET)
-        elif self.handle.seekable and size < self.op.len:
+        elif self.handle.seekable:
             c_lseek(self.op.fd, 0, FILE_END)
         return 0
 

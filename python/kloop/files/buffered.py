@@ -100,6 +100,8 @@ class BufferedFile(BinaryFile):
         async with self._turn:
             self._check_open()
             await self._write_pending()
+            if self._at == len(self._ahead) and size >= self._buffer_size:
+                return await self._handle.read(size)
             await self._fill()
             return self._take(min(size, len(self._ahead) - self._at))
 
