@@ -1,7 +1,8 @@
-"""Cancelled calls on files: over when the await is over, nothing lost that was read, nothing written twice, nothing leaked."""
+"""Cancelled calls on files: over with the await, nothing lost that was read, nothing written twice, nothing leaked."""
 
 import asyncio
 import gc
+import io
 import os
 import random
 import time
@@ -143,7 +144,7 @@ def test_a_buffered_read_loses_nothing(loop, fifo):
         await out.write(b" yet\n")
         assert await file.readline() == b"first, no line yet\n"
         await out.write("größer".encode()[:3])
-        text = kloop.files.TextFile(file, "r", __import__("io").TextIOWrapper(__import__("io").BytesIO(), "utf-8"), None, False)
+        text = kloop.files.TextFile(file, "r", io.TextIOWrapper(io.BytesIO(), "utf-8"), None, False)
         for call in (text.readline, lambda: text.read(50)):
             await cancelled(await waiting(call()))
         await out.write("größer".encode()[3:])
@@ -311,7 +312,8 @@ def test_copies_and_whole_files(loop, tmp_path):
         before = leaks.open_fds()
         for count in range(60):
             for coroutine in (kloop.files.copy(source, tmp_path / "copy"), kloop.files.read_bytes(source),
-                              kloop.files.write_bytes(target, b"new" * 1000, fsync=False), kloop.files.readdir(tmp_path)):
+                              kloop.files.write_bytes(target, b"new" * 1000, fsync=False),
+                              kloop.files.readdir(tmp_path)):
                 task = asyncio.ensure_future(coroutine)
                 await turns(count)
                 task.cancel()
@@ -346,7 +348,8 @@ def test_tasks_that_are_destroyed(kloop, tmp_path, fifo):
 
     async def begin():
         tasks = [asyncio.ensure_future(coroutine) for coroutine in (
-            use(), kloop.open(other, "rb")._begin(), kloop.files.read_bytes(fifo), kloop.files.copy(fifo, tmp_path / "copy"))]
+            use(), kloop.open(other, "rb")._begin(), kloop.files.read_bytes(fifo),
+            kloop.files.copy(fifo, tmp_path / "copy"))]
         await waits.wait()
         await turns(50)
         return tasks

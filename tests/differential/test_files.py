@@ -50,8 +50,8 @@ def byte_calls(draw):
 @st.composite
 def text_calls(draw):
     """And on one of text; positions are those that tell() gave before."""
-    name = draw(st.sampled_from(["read", "read", "readline", "readline", "readlines", "write", "write", "writelines", "tell",
-                                 "tell", "go", "go", "rewind", "end", "flush", "next", "closed", "close", "newlines",
+    name = draw(st.sampled_from(["read", "read", "readline", "readline", "readlines", "write", "write", "writelines",
+                                 "tell", "tell", "go", "go", "rewind", "end", "flush", "next", "closed", "close", "newlines",
                                  "raw size", "truncate"]))
     if name in ("read", "readline", "readlines"):
         return name, (draw(SIZES),)
@@ -150,7 +150,7 @@ async def compare(tmp_path, mode, content, options, calls):
             with open(path, "wb") as file:
                 file.write(content)
     try:
-        builtin = open(paths[0], mode, **options)
+        builtin = open(paths[0], mode, **options)  # noqa: SIM115 (closed below)
     except (OSError, ValueError) as expected:
         with pytest.raises(type(expected)) as caught:
             await kloop.open(paths[1], mode, **options)
@@ -168,7 +168,7 @@ async def compare(tmp_path, mode, content, options, calls):
                     continue            # which the built-in's lacks, or answers b"" to whatever its mode is
                 # With "a" a write not yet flushed is thought to be at the position.
                 if name == "peek" or "a" in mode and name == "tell" or getattr(builtin, "encoding", None):
-                    # The built-in's peek() and read1(), which its text uses, do not see what is written and not flushed.
+                    # The built-in's peek() and read1(), which its text uses, see nothing that is not flushed.
                     call_builtin(left, "flush", ())
                     await call_kloop(right, "flush", ())
                 expected = call_builtin(left, name, arguments)
@@ -204,8 +204,9 @@ def test_text(loop, tmp_path, may_be_long, encoding):
 
     @seed(SEED)
     @settings(max_examples=SCRIPTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(MODES), st.one_of(st.none(), st.sampled_from(raw)), st.sampled_from([None, "", "\n", "\r", "\r\n"]),
-           st.sampled_from(["strict", "replace"]), st.lists(text_calls(), max_size=25))
+    @given(st.sampled_from(MODES), st.one_of(st.none(), st.sampled_from(raw)),
+           st.sampled_from([None, "", "\n", "\r", "\r\n"]), st.sampled_from(["strict", "replace"]),
+           st.lists(text_calls(), max_size=25))
     def script(mode, content, newline, errors, calls):
         options = {"encoding": encoding, "newline": newline, "errors": errors}
         run(loop, compare(tmp_path, mode, content, options, calls))

@@ -25,6 +25,8 @@ class DirEntry(Generic[AnyStr]):
     """
 
     __slots__ = ('name', 'path', '_inode', '_type')
+    name: AnyStr
+    path: AnyStr
 
     def __init__(self, name: AnyStr, path: AnyStr, inode: int, kind: int) -> None:
         self.name = name
@@ -81,8 +83,11 @@ async def listdir(path: AnyStr | os.PathLike[AnyStr] | None = None) -> list[AnyS
     """As os.listdir(): the names in a folder, in no order."""
     where: Any = '.' if path is None else os.fspath(path)
     sys.audit('os.listdir', path)
-    names: Any = [name for _, _, name in await _entries(where)]
-    return names if isinstance(where, bytes) else [os.fsdecode(name) for name in names]  # type: ignore[return-value]
+    names: list[Any] = [name for _, _, name in await _entries(where)]
+    if isinstance(where, bytes):
+        return names
+    decoded: list[Any] = [os.fsdecode(name) for name in names]
+    return decoded
 
 
 async def readdir(path: AnyStr | os.PathLike[AnyStr] | None = None) -> list[DirEntry[AnyStr]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import errno
 import functools
 import io
@@ -22,7 +23,7 @@ from .raw import RawFile
 from .text import TextFile
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeAlias
+    from typing import TypeAlias
 
 Opener: TypeAlias = 'Callable[[str, int], int]'
 BinaryMode: TypeAlias = Literal[
@@ -63,7 +64,8 @@ def open(file: Path | int, mode: TextMode = 'r', buffering: int = -1, encoding: 
          errors: str | None = None, newline: str | None = None, closefd: bool = True,
          opener: Opener | None = None) -> Opening[TextFile]: ...
 @overload
-def open(file: Path | int, mode: BinaryMode, buffering: Literal[0], encoding: None = None,
+def open(  # type: ignore[overload-overlap]
+        file: Path | int, mode: BinaryMode, buffering: Literal[0], encoding: None = None,
          errors: None = None, newline: None = None, closefd: bool = True,
          opener: Opener | None = None) -> Opening[RawFile]: ...
 @overload
@@ -134,10 +136,10 @@ def _check(file: Path | int, mode: str, buffering: int, encoding: str | None, er
     if buffering == 0 and 'b' not in mode:
         raise ValueError("can't have unbuffered text I/O")
     if 'b' not in mode:
-        encoding = io.text_encoding(encoding, 3)
+        encoding = io.text_encoding(encoding, 3)  # type: ignore[attr-defined]
     try:
-        io.open('.' if descriptor else file, mode, buffering, encoding, errors, newline, closefd or descriptor,
-                _tell_flags)
+        builtins.open(  # noqa: SIM115 (it opens nothing)
+            '.' if descriptor else file, mode, buffering, encoding, errors, newline, closefd or descriptor, _tell_flags)
     except _Flags as found:
         flags = found.flags
     else:

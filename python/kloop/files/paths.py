@@ -14,7 +14,7 @@ from .. import _core
 from ..loop import Loop
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeAlias
+    from typing import TypeAlias
 
 Path: TypeAlias = 'str | bytes | os.PathLike[str] | os.PathLike[bytes]'
 
@@ -43,11 +43,13 @@ def running_loop() -> Loop:
 def _stat_result(room: bytearray) -> os.stat_result:
     (_, blksize, _, nlink, uid, gid, mode, ino, size, blocks, _, atime, atime_ns, _, _, ctime, ctime_ns,
      mtime, mtime_ns, rdev_major, rdev_minor, dev_major, dev_minor) = _STATX.unpack_from(room)
-    named: dict[str, Any] = {'st_blksize': blksize, 'st_blocks': blocks, 'st_rdev': os.makedev(rdev_major, rdev_minor)}
+    named: dict[str, Any] = {'st_blksize': blksize, 'st_blocks': blocks,
+                             'st_rdev': os.makedev(rdev_major, rdev_minor)}
     for name, seconds, rest in (('atime', atime, atime_ns), ('mtime', mtime, mtime_ns), ('ctime', ctime, ctime_ns)):
         named[f'st_{name}'] = seconds + rest * 1e-9
         named[f'st_{name}_ns'] = seconds * _NS + rest
-    return os.stat_result((mode, ino, os.makedev(dev_major, dev_minor), nlink, uid, gid, size, atime, mtime, ctime), named)
+    device = os.makedev(dev_major, dev_minor)
+    return os.stat_result((mode, ino, device, nlink, uid, gid, size, atime, mtime, ctime), named)
 
 
 class Descriptor:
@@ -61,7 +63,8 @@ class Descriptor:
         self._name = path if name is None else name
 
     async def __aenter__(self) -> _core.FileHandle:
-        fd = await _core.file_path_call(self._loop, 'open', self._path, flags=self._flags, mode=self._mode, name=self._name)
+        fd = await _core.file_path_call(
+            self._loop, 'open', self._path, flags=self._flags, mode=self._mode, name=self._name)
         self._handle = _core.FileHandle(self._loop, fd, self._name)
         return self._handle
 
@@ -111,7 +114,8 @@ async def rename(src: Path, dst: Path, *, src_dir_fd: int | None = None, dst_dir
     """As os.rename()."""
     loop = running_loop()
     sys.audit('os.rename', src, dst, -1 if src_dir_fd is None else src_dir_fd, -1 if dst_dir_fd is None else dst_dir_fd)
-    await _core.file_path_call(loop, 'rename', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd, name=(os.fspath(src), os.fspath(dst)))
+    await _core.file_path_call(loop, 'rename', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd,
+                               name=(os.fspath(src), os.fspath(dst)))
 
 
 replace = rename
@@ -144,7 +148,7 @@ async def mkdir(path: Path, mode: int = 0o777, *, dir_fd: int | None = None) -> 
 async def makedirs(name: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
     """As os.makedirs()."""
     path = os.fspath(name)
-    head, tail = os.path.split(path)    # type: ignore[type-var]
+    head, tail = os.path.split(path)
     if not tail:
         head, tail = os.path.split(head)
     if head and tail and not await exists(head):
@@ -168,7 +172,8 @@ async def link(src: Path, dst: Path, *, src_dir_fd: int | None = None, dst_dir_f
     sys.audit('os.link', src, dst, -1 if src_dir_fd is None else src_dir_fd, -1 if dst_dir_fd is None else dst_dir_fd)
     # As in CPython, which calls link(2) where nothing else is asked for: that does not follow.
     plain = follow_symlinks and src_dir_fd is None and dst_dir_fd is None
-    await _core.file_path_call(loop, 'link', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd, name=(os.fspath(src), os.fspath(dst)),
+    await _core.file_path_call(loop, 'link', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd,
+                               name=(os.fspath(src), os.fspath(dst)),
                                flags=AT_SYMLINK_FOLLOW if follow_symlinks and not plain else 0)
 
 
@@ -187,6 +192,6 @@ async def readlink(path: AnyStr | os.PathLike[AnyStr], *, dir_fd: int | None = N
     room = bytearray(_PATH_SIZE)
     size = await _core.file_path_call(loop, 'readlink', name, room, dir_fd=dir_fd, name=os.fspath(path))
     target = bytes(room[:size])
-    return os.fsdecode(target) if isinstance(name, str) else target     # type: ignore[return-value]
+    return os.fsdecode(target) if isinstance(name, str) else target
 
 

@@ -122,7 +122,7 @@ class TextFile:
 
     async def _read_all(self) -> str:
         data = await self.buffer.read()
-        text = self._text[self._used:] + self._get_decoder().decode(data, final=True)
+        text: str = self._text[self._used:] + self._get_decoder().decode(data, final=True)
         self._drop_decoded()
         return text
 

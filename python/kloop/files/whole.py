@@ -50,7 +50,7 @@ async def read_bytes(path: Path) -> bytes:
 async def read_text(path: Path, encoding: str | None = None, errors: str | None = None,
                     newline: str | None = None) -> str:
     """The contents of a file as text."""
-    encoding = io.text_encoding(encoding)
+    encoding = io.text_encoding(encoding)  # type: ignore[attr-defined]
     data = await read_bytes(path)
     with io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline) as text:
         return text.read()
@@ -62,7 +62,8 @@ async def write_text(path: Path, text: str, encoding: str | None = None, errors:
     if not isinstance(text, str):
         raise TypeError(f'data must be str, not {type(text).__name__}')
     raw = io.BytesIO()
-    wrapper = io.TextIOWrapper(raw, io.text_encoding(encoding), errors, newline)
+    encoding = io.text_encoding(encoding)  # type: ignore[attr-defined]
+    wrapper = io.TextIOWrapper(raw, encoding, errors, newline)
     wrapper.write(text)
     wrapper.flush()
     await write_bytes(path, raw.getvalue(), fsync=fsync)
@@ -167,7 +168,7 @@ async def copy(src: Path, dst: P) -> P:
         except FileNotFoundError:
             same = False
         if same:
-            import shutil   # which is slow to import
+            import shutil  # which is slow to import
             raise shutil.SameFileError(f'{src!r} and {dst!r} are the same file')
         async with open(dst, 'wb', buffering=0) as target:
             if not modes.S_ISREG(state.st_mode) or not await _copy_in_kernel(source._handle, target._handle):
