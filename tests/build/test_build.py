@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import runpy
@@ -171,6 +172,7 @@ def path_without_go(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel built by plain pip, with build isolation, from a bare checkout, without Go."""
+    faulthandler.cancel_dump_traceback_later()  # a first build may take longer than pytest's limit for all tests
     base = tmp_path_factory.mktemp("wheel")
     tree = copy_of_tree(base / "tree")
     platform = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
