@@ -29,6 +29,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "kloop+epoll": ("kloop", {"KLOOP_DRIVER": "epoll"}),
     "kloop+ssl": ("kloop", {"KLOOP_TLS": "off"}),
     "uvloop+aiofastnet": ("aiofastnet", {}),
+    "asyncio+aiofiles": ("aiofiles", {}),
 }
 
 # glibc gives memory back to the kernel and takes it again for every large bytes object with its default thresholds;

@@ -8,8 +8,8 @@ import json
 import signal
 from collections.abc import Callable
 
-# aiofastnet: its transports on uvloop.
-LOOPS = ("asyncio", "uvloop", "aiofastnet", "kloop")
+# aiofastnet: its transports on uvloop. aiofiles: its files on asyncio's loop.
+LOOPS = ("asyncio", "uvloop", "aiofastnet", "aiofiles", "kloop")
 
 
 def new_loop(name: str) -> asyncio.AbstractEventLoop:
