@@ -25,6 +25,8 @@ COUNT_S = 0.4
 # A stall is an error; in this table, where 5,000 connections share a slow loop, only a long one.
 STALL = "10s"
 IDLE_SETTLE_S = 1.5
+# For making and copying files of a GiB on a slow disk.
+FILE_LIMIT_S = 300
 IDLE_S = 3.0
 STARTUP_RUNS = 9
 # Child processes, enough for a tenth of a second.
@@ -244,6 +246,15 @@ def process(_: Setup, row: Row, variant: str, malloc: str, __: bool) -> Metrics:
     return {name: got[name] for name in ("per_second", "cpu_us", "p50_us", "p99_us")}
 
 
+def file(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """Reads of a file, or a copy. On all cores: a thread pool uses them."""
+    with tempfile.TemporaryDirectory(prefix="kloop-bench-") as folder:
+        options = ("--folder", folder, "--depth", str(row.conns), "--seconds", str(setup.seconds))
+        command = python(None, variant, malloc, SERVERS / "files.py", row.name, *options)
+        got = run_once(FILE_LIMIT_S + setup.seconds, **command)
+    return {name: got[name] for name in ("per_second", "cpu_us")}
+
+
 def idle(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
     """CPU time and wake-ups of a loop that has nothing, or only a timer, to do."""
     command = python(setup.server_core, variant, malloc, SERVERS / "idle.py", "--timer-hz", row.name)
@@ -311,6 +322,7 @@ def startup(setup: Setup, _: Row, variant: str, malloc: str, __: bool) -> Metric
 
 KINDS = {
     "echo": echo,
+    "file": file,
     "busy": echo,
     "client": client,
     "micro": micro,

@@ -10,7 +10,7 @@ from goals import ABSOLUTE, Goal, goals_for
 from rows import Row
 
 TLS_KINDS = ("tls", "tls-oneway", "tls-handshake")
-LOAD_KINDS = ("echo", "sock", "unix", "udp", *TLS_KINDS, "web", "process", "client", "busy", "micro", "names")
+LOAD_KINDS = ("echo", "sock", "unix", "udp", *TLS_KINDS, "web", "process", "file", "client", "busy", "micro", "names")
 # The generator's share of its core, above which it may have been the bottleneck, unless the server
 # was as busy: then a rate only says what the server can do at least.
 LOAD_BUSY_LIMIT = 0.95

@@ -22,9 +22,12 @@ SPIN, SQPOLL, EPOLL = "kloop+spin", "kloop+sqpoll", "kloop+epoll"
 SSL, AIOFASTNET = "kloop+ssl", "uvloop+aiofastnet"
 # What the rows of names are compared with besides libc in a thread, which is what asyncio and uvloop have.
 AIODNS = "uvloop+aiodns"
+# And those of files.
+AIOFILES = "asyncio+aiofiles"
+FILE_DEPTH = 64
 # bench/floor.c, bench/floor_process.c: what is left when the loop, Python and Go are taken away.
 FLOOR = "C floor"
-ONLY_IN_SOME_ROWS = (SPIN, SQPOLL, SSL, AIOFASTNET, AIODNS, FLOOR)
+ONLY_IN_SOME_ROWS = (SPIN, SQPOLL, SSL, AIOFASTNET, AIODNS, AIOFILES, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Row:
             "tls-handshake": (self.name, self.conns),
             "tls-memory": (self.conns,),
             "web": (self.name, self.conns),
+            "file": (self.name, self.conns or ""),
         }.get(self.kind, (self.name,))
         return "/".join(str(part) for part in (self.kind, *parts) if part != "")
 
@@ -110,6 +114,8 @@ def _others() -> list[Row]:
         *_tls(),
         *(Row("web", name=app, conns=WEB_CONNS) for app in APPS),
         *(Row("process", name=name, extra=(FLOOR,)) for name in PROCESSES),
+        Row("file", name="pread", conns=FILE_DEPTH, extra=(EPOLL, AIOFILES)),
+        Row("file", name="copy", extra=(EPOLL, AIOFILES)),
         Row("client", size_bytes=small, conns=10),
         Row("client", size_bytes=small, conns=100),
         Row("busy", size_bytes=small, conns=10, extra=(EPOLL,)),

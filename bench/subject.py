@@ -30,6 +30,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "kloop+ssl": ("kloop", {"KLOOP_TLS": "off"}),
     "uvloop+aiofastnet": ("aiofastnet", {}),
     "uvloop+aiodns": ("aiodns", {}),
+    "asyncio+aiofiles": ("aiofiles", {}),
 }
 
 # glibc gives memory back to the kernel and takes it again for every large bytes object with its default thresholds;

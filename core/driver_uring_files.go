@@ -13,7 +13,7 @@ func (d *UringDriver) Does(kind OpKind) bool {
 	switch kind {
 	case OpTruncate:
 		return uring.FeatureFtruncate.Supported()
-	case OpReadDir, OpReadLink, OpCopyRange, OpSeek, OpChmod:
+	case OpReadDir, OpReadLink, OpCopyRange, OpSeek, OpChmod, OpClone:
 		return false
 	}
 	return kind.isFile()
@@ -43,6 +43,8 @@ func prepareFile(sqe *uring.SQE, op *Op) {
 		sqe.PrepFsync(op.FD, f.Flags)
 	case OpTruncate:
 		sqe.PrepFtruncate(op.FD, f.Offset)
+	case OpAllocate:
+		sqe.PrepFallocate(op.FD, f.Flags, f.Offset, uint64(f.Length))
 	case OpRename:
 		sqe.PrepRenameat(op.FD, f.Path, f.FD2, f.Path2, f.Flags)
 	case OpUnlink:

@@ -62,6 +62,10 @@ func fileCallOf(s *OperationSpec) (int64, error) {
 		return int64(n), err
 	case OpSeek:
 		return unix.Seek(s.FD, int64(f.Offset), int(f.Flags))
+	case OpAllocate:
+		return 0, unix.Fallocate(s.FD, f.Flags, int64(f.Offset), f.Length)
+	case OpClone:
+		return 0, unix.IoctlFileClone(f.FD2, s.FD)
 	case OpChmod:
 		return 0, unix.Fchmod(s.FD, f.Mode)
 	}

@@ -48,6 +48,11 @@ const (
 	OpSeek
 	// OpChmod sets the permissions of FD to File.Mode, as fchmod(2).
 	OpChmod
+	// OpAllocate has the file system allocate File.Length bytes of FD, as fallocate(2) with the mode
+	// File.Flags, from File.Offset on.
+	OpAllocate
+	// OpClone makes FD2 share the blocks of FD, if their file system can (FICLONE of ioctl_ficlone(2)).
+	OpClone
 	opFileEnd
 )
 
@@ -82,7 +87,7 @@ var fileOpNames = map[OpKind]string{
 	OpFileRead: "file-read", OpFileWrite: "file-write", OpOpen: "open", OpClose: "close", OpStat: "stat",
 	OpSync: "sync", OpTruncate: "truncate", OpRename: "rename", OpUnlink: "unlink", OpMkdir: "mkdir",
 	OpLink: "link", OpSymlink: "symlink", OpReadDir: "read-dir", OpReadLink: "read-link",
-	OpCopyRange: "copy-range", OpSeek: "seek", OpChmod: "chmod",
+	OpCopyRange: "copy-range", OpSeek: "seek", OpChmod: "chmod", OpAllocate: "allocate", OpClone: "clone",
 }
 
 func (s *OperationSpec) validFile() bool {
@@ -98,9 +103,9 @@ func (s *OperationSpec) validFile() bool {
 		return path && len(s.Buffer) > 0
 	case OpRename, OpLink, OpSymlink:
 		return path && second
-	case OpCopyRange:
+	case OpCopyRange, OpAllocate:
 		return s.File.Length > 0
-	case OpClose, OpSync, OpTruncate, OpSeek, OpChmod:
+	case OpClose, OpSync, OpTruncate, OpSeek, OpChmod, OpClone:
 		return true
 	}
 	return false

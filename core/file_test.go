@@ -304,6 +304,10 @@ func TestFileOperations(t *testing.T) {
 		}
 		want("rename", do(OperationSpec{Kind: OpRename, FD: at, File: FileRequest{Path: path("d/b"), FD2: at, Path2: path("c")}}), 0)
 		other := do(OperationSpec{Kind: OpOpen, FD: at, File: FileRequest{Path: path("e"), Flags: unix.O_CREAT | unix.O_WRONLY, Mode: 0o600}})
+		want("allocate", do(OperationSpec{Kind: OpAllocate, FD: other, File: FileRequest{Flags: unix.FALLOC_FL_KEEP_SIZE, Length: 1 << 20}}), 0)
+		if n := do(OperationSpec{Kind: OpClone, FD: fd, File: FileRequest{FD2: other}}); n > 0 {
+			t.Errorf("clone: %d", n)
+		}
 		want("seek", do(OperationSpec{Kind: OpSeek, FD: fd, File: FileRequest{Flags: io.SeekStart}}), 0)
 		if n := do(OperationSpec{Kind: OpCopyRange, FD: fd, File: FileRequest{FD2: other, Length: 100}}); n != 6 {
 			t.Errorf("copied %d", n)

@@ -31,6 +31,7 @@ var fileKinds = map[C.uint32_t]core.OpKind{
 	C.KLOOP_OP_MKDIR: core.OpMkdir, C.KLOOP_OP_LINK: core.OpLink, C.KLOOP_OP_SYMLINK: core.OpSymlink,
 	C.KLOOP_OP_READ_DIR: core.OpReadDir, C.KLOOP_OP_READ_LINK: core.OpReadLink,
 	C.KLOOP_OP_COPY_RANGE: core.OpCopyRange, C.KLOOP_OP_SEEK: core.OpSeek, C.KLOOP_OP_CHMOD: core.OpChmod,
+	C.KLOOP_OP_ALLOCATE: core.OpAllocate, C.KLOOP_OP_CLONE: core.OpClone,
 }
 
 // fileCodes is the inverse.
@@ -58,7 +59,7 @@ func specOfFile(op *C.struct_kloop_op, spec *core.OperationSpec) {
 		f.Path, f.Mode, spec.Buffer = hostBytes(op.ptr, op.len), statMask, hostBytes(op.ptr2, uring.StatxSize)
 	case core.OpReadLink:
 		f.Path, spec.Buffer = hostBytes(op.ptr, op.len), hostBytes(op.ptr2, op.len2)
-	case core.OpCopyRange:
+	case core.OpCopyRange, core.OpAllocate:
 		f.Length = int64(op.len)
 	case core.OpOpen, core.OpUnlink, core.OpMkdir:
 		f.Path = hostBytes(op.ptr, op.len)

@@ -143,6 +143,8 @@ enum {
 	KLOOP_OP_COPY_RANGE,    /* len bytes from fd to fd2, at the positions of both */
 	KLOOP_OP_SEEK,          /* fd, by offset; events: whence */
 	KLOOP_OP_CHMOD,         /* fd; offset: mode */
+	KLOOP_OP_ALLOCATE,      /* fd: len bytes from offset on; events: FALLOC_FL_* */
+	KLOOP_OP_CLONE,         /* fd2 is to share the blocks of fd */
 };
 
 enum {

@@ -9,9 +9,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -101,6 +103,10 @@ static int64_t call(const struct kloop_op *op)
 		return answer(readlinkat(op->fd, path, at(op->ptr2), op->len2));
 	case KLOOP_OP_SEEK:
 		return answer(lseek(op->fd, (off_t)op->offset, (int)op->events));
+	case KLOOP_OP_ALLOCATE:
+		return answer(fallocate(op->fd, (int)op->events, (off_t)op->offset, (off_t)op->len));
+	case KLOOP_OP_CLONE:
+		return answer(ioctl(op->fd2, FICLONE, op->fd));
 	case KLOOP_OP_CHMOD:
 		return answer(fchmod(op->fd, (mode_t)op->offset));
 	default:

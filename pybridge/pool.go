@@ -82,7 +82,7 @@ func opOf(o *core.Operation) C.struct_kloop_op {
 		op.ptr, op.len = C.uint64_t(addressOf(s.Buffer)), C.uint64_t(len(s.Buffer))
 	case core.OpStat, core.OpReadLink:
 		op.ptr2, op.len2 = C.uint64_t(addressOf(s.Buffer)), C.uint64_t(len(s.Buffer))
-	case core.OpCopyRange:
+	case core.OpCopyRange, core.OpAllocate:
 		op.len = C.uint64_t(f.Length)
 	}
 	return op

@@ -81,7 +81,7 @@ def test_an_open_at_any_moment(loop, tmp_path):
         ended = 0
         for count in range(200):
             task = asyncio.ensure_future(kloop.open(tmp_path / "file", "rb")._begin())
-            await turns(count % 20)
+            await turns(10 * count)
             task.cancel()
             try:
                 await (await task).close()

@@ -78,6 +78,7 @@ const (
 	IORING_OP_ACCEPT         = 13 // 5.5
 	IORING_OP_ASYNC_CANCEL   = 14 // 5.5
 	IORING_OP_CONNECT        = 16 // 5.5
+	IORING_OP_FALLOCATE      = 17 // 5.6
 	IORING_OP_OPENAT         = 18 // 5.6
 	IORING_OP_CLOSE          = 19 // 5.6
 	IORING_OP_STATX          = 21 // 5.6

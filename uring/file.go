@@ -47,6 +47,11 @@ func (s *SQE) PrepFsync(fd int, flags uint32) {
 // PrepFtruncate sets a file's size in bytes, as ftruncate(2) (6.9).
 func (s *SQE) PrepFtruncate(fd int, size uint64) { s.prep(IORING_OP_FTRUNCATE, fd, 0, 0, size) }
 
+// PrepFallocate allocates blocks of a file, as fallocate(2). mode: FALLOC_FL_*.
+func (s *SQE) PrepFallocate(fd int, mode uint32, off, size uint64) {
+	s.prep(IORING_OP_FALLOCATE, fd, size, mode, off)
+}
+
 // PrepRenameat renames, as renameat2(2). flags: RENAME_*.
 func (s *SQE) PrepRenameat(dir int, path []byte, newDir int, newPath []byte, flags uint32) {
 	s.prep(IORING_OP_RENAMEAT, dir, pathAddress(path), uint32(newDir), pathAddress(newPath))

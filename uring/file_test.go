@@ -55,6 +55,17 @@ func pathOperations() []operation {
 			s.PrepFsync(fd, IORING_FSYNC_DATASYNC)
 			return nil
 		}, 0},
+		{"fallocate", func(t *testing.T, s *SQE) func(CQE) {
+			fd, _ := tempFile(t, []byte("0"))
+			s.PrepFallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, 1<<20)
+			return func(CQE) {
+				var stat unix.Stat_t
+				check(t, unix.Fstat(fd, &stat))
+				if stat.Size != 1 || stat.Blocks*512 < 1<<20 {
+					t.Errorf("%d bytes, %d blocks", stat.Size, stat.Blocks)
+				}
+			}
+		}, 0},
 		{"rename", func(t *testing.T, s *SQE) func(CQE) {
 			_, path := tempFile(t, []byte("0"))
 			s.PrepRenameat(at, terminated(path), at, terminated(path+"2"), unix.RENAME_NOREPLACE)

@@ -8,8 +8,9 @@ import json
 import signal
 from collections.abc import Callable
 
-# aiofastnet: its transports on uvloop. aiodns: on uvloop, for the rows of names, which know it.
-LOOPS = ("asyncio", "uvloop", "aiofastnet", "aiodns", "kloop")
+# aiofastnet: its transports on uvloop. aiodns: on uvloop, for the rows of names, which know it. aiofiles: its files on
+# asyncio's loop.
+LOOPS = ("asyncio", "uvloop", "aiofastnet", "aiodns", "aiofiles", "kloop")
 
 
 def new_loop(name: str) -> asyncio.AbstractEventLoop:

@@ -10,6 +10,10 @@ cdef extern from "<fcntl.h>":
     enum:
         AT_FDCWD
 
+cdef extern from "<linux/falloc.h>":
+    enum:
+        FALLOC_FL_KEEP_SIZE
+
 cdef enum:
     FILE_POLLED = 1     # of kloop_op.events
     EINVAL_ERRNO = 22
@@ -140,6 +144,19 @@ cdef class FileHandle:
         call.memory = room
         call.op.ptr = <uint64_t><char *>room
         call.op.len = len(room)
+        return call
+
+    def allocate(self, uint64_t size):
+        """fallocate(2) of the first size bytes, without a change of the file's size."""
+        cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_ALLOCATE, self.fd, FALLOC_FL_KEEP_SIZE, 0)
+        call.op.len = size
+        return call
+
+    def clone_to(self, FileHandle other not None):
+        """Has another file share all blocks of this one, if their file system can."""
+        cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_CLONE, self.fd, 0, 0)
+        call.memory = other
+        call.op.fd2 = other.fd
         return call
 
     def copy_to(self, FileHandle other not None, uint64_t size):

@@ -235,7 +235,7 @@ cdef dict _FILE_CALL_NAMES = {
     **{code: name for name, code in _PATH_CODES.items()},
     KLOOP_OP_FILE_READ: 'read', KLOOP_OP_FILE_WRITE: 'write', KLOOP_OP_CLOSE: 'close', KLOOP_OP_SYNC: 'fsync',
     KLOOP_OP_TRUNCATE: 'truncate', KLOOP_OP_READ_DIR: 'readdir', KLOOP_OP_COPY_RANGE: 'copy', KLOOP_OP_SEEK: 'seek',
-    KLOOP_OP_CHMOD: 'chmod',
+    KLOOP_OP_CHMOD: 'chmod', KLOOP_OP_ALLOCATE: 'allocate', KLOOP_OP_CLONE: 'clone',
 }
 for _type in (FileCall, FileRead, FileReadInto, FileWrite):
     kloop_set_slots(_type, _call_send)
