@@ -238,6 +238,7 @@ cdef class LoopCore:
 
         Only in the first generation: in a child's child these numbers may be other files.
         """
+        kloop_lock_init(&self.foreign_lock)     # a thread that is not here may have held it
         if self.k is not NULL and self.generation + 1 == _fork_generation:
             posix_close(kloop_ring_fd(self.k))
             posix_close(kloop_wake_fd(self.k))
