@@ -3,7 +3,7 @@
 Every byte is verified, nothing may stand still, and neither memory, descriptors, the Go heap nor Python's objects may
 grow. First an echo server with 1,000 connections of 1 KiB messages, then with 10 of 100 KiB; then, where the kernel
 has tc-netem(8) on a network that delays and loses packets, a server of everything: TCP, TLS, unix sockets, datagrams,
-child processes, with clients and children that are killed and connections that are reset.
+child processes, files, names, with clients and children that are killed and connections that are reset.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def judge(outcome: Outcome, phase: Phase) -> None:
         if rise is not None and rise > noise:
             outcome.problems.append(f"{name} grew by {rise:,.0f}")
     if outcome.server.get("wrong") or outcome.server.get("failed"):
-        outcome.problems.append(f"children: {outcome.server['wrong']} wrong; errors {outcome.server['failed'][:3]}")
+        wrong, failed = outcome.server["wrong"], outcome.server["failed"][:3]
+        outcome.problems.append(f"children, files, names: {wrong} wrong; errors {failed}")
     if outcome.fds_after > outcome.fds_before:
         outcome.problems.append(f"{outcome.fds_after - outcome.fds_before} descriptors left behind")
     stats = outcome.server.get("stats", {})
@@ -266,6 +267,7 @@ def describe_mixed(outcome: Outcome, fit: str) -> list[str]:
         f"{load.get('kills', 0)} clients killed with all their connections",
         f"  {load.get('datagrams', 0):,} datagrams, {load.get('lost_datagrams', 0)} lost; "
         f"{server.get('children', 0):,} children, {server.get('killed', 0):,} killed; "
+        f"{server.get('files', 0):,} files, {server.get('names', 0):,} names, some given up; "
         f"mismatches {load.get('mismatches')}, stalls "
         f"{load.get('stalls')}, errors {load.get('errors')}",
     ]

@@ -1,4 +1,5 @@
-"""Server of the mixed soak: echo over TCP, TLS, a unix socket and UDP, and child processes that it talks to and kills.
+"""Server of the mixed soak: echo over TCP, TLS, a unix socket and UDP, and child processes that it talks to and kills;
+on kloop, files and names too.
 
 Prints a line of JSON that says where it listens, serves until SIGTERM, prints a line of JSON. Meanwhile it appends a
 line to --status each second: how large the Go heap is and how many Python objects there are.
@@ -109,6 +110,19 @@ async def listen(options: argparse.Namespace) -> dict[str, object]:
     return {**where, "unix": unix_path, "udp": udp.getsockname()[1]}
 
 
+async def beside(folder: Path, chance: random.Random, counts: dict[str, int]) -> list[asyncio.Task]:
+    """Starts what only kloop has."""
+    import mixed_local
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: mixed_local.NameServer(random.Random(chance.random())), local_addr=("127.0.0.1", 0))
+    listen.kept.append(transport)
+    port = transport.get_extra_info("sockname")[1]
+    chances = [random.Random(chance.random()) for _ in range(3)]
+    return [asyncio.create_task(mixed_local.files(folder, chances[0], counts)),
+            *(asyncio.create_task(mixed_local.names(port, each, counts)) for each in chances[1:])]
+
+
 async def serve(options: argparse.Namespace) -> dict[str, int]:
     """Serve until SIGTERM; answers what there was of child processes."""
     loop = asyncio.get_running_loop()
@@ -117,11 +131,13 @@ async def serve(options: argparse.Namespace) -> dict[str, int]:
     failed: list[dict] = []
     stopped = asyncio.Event()
     stop_on_signal(loop, stopped.set)
-    counts = {"children": 0, "killed": 0, "wrong": 0}
+    counts = {"children": 0, "killed": 0, "wrong": 0, "files": 0, "names": 0}
     print(json.dumps(await listen(options)), flush=True)
     chance = random.Random(options.seed)
     tasks = [asyncio.create_task(children(random.Random(chance.random()), counts)) for _ in range(CHILDREN)]
     tasks.append(asyncio.create_task(write_status(options.status, loop)))
+    if options.loop == "kloop":
+        tasks += await beside(options.folder, chance, counts)
     await stopped.wait()
     for server in listen.kept:
         server.close()
