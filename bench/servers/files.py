@@ -1,7 +1,7 @@
 """Files: random reads, or a copy. Prints a line of JSON: operations per second, and CPU time of each.
 
-kloop reads and copies by its own API, aiofiles by its own on asyncio's loop; asyncio and uvloop stand for the plain thread
-pool: os.pread() and shutil.copyfile() by run_in_executor().
+kloop reads and copies by its own API, aiofiles by its own on asyncio's loop; asyncio and uvloop stand for the plain
+thread pool: os.pread() and shutil.copyfile() by run_in_executor().
 """
 
 from __future__ import annotations

@@ -7,20 +7,23 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import files
 from ._version import __version__
 from .errors import DriverUnavailable
-from .files import open
 from .loop import Loop
 from .tls_offload import TLSOffload, TLSOptions
 from .transport import StreamTransport
 
 __all__ = ('DriverUnavailable', 'EventLoopPolicy', 'Loop', 'StreamTransport', 'TLSOffload',
            'TLSOptions', 'files', 'install', '__version__', 'new_event_loop', 'open', 'run')
+
+if TYPE_CHECKING:
+    from . import files
+    from .files import open
 
 _T = TypeVar('_T')
 
@@ -72,6 +75,11 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> Any:
+    # Imported lazily: programs without files start the sooner.
+    if name in ('files', 'open'):
+        module = importlib.import_module('.files', __name__)
+        globals().update(files=module, open=module.open)
+        return globals()[name]
     # Made lazily: Python 3.14 warns of policies, and 3.16 has none.
     if name == 'EventLoopPolicy':
         from .policy import EventLoopPolicy

@@ -51,8 +51,8 @@ def byte_calls(draw):
 def text_calls(draw):
     """And on one of text; positions are those that tell() gave before."""
     name = draw(st.sampled_from(["read", "read", "readline", "readline", "readlines", "write", "write", "writelines",
-                                 "tell", "tell", "go", "go", "rewind", "end", "flush", "next", "closed", "close", "newlines",
-                                 "raw size", "truncate"]))
+                                 "tell", "tell", "go", "go", "rewind", "end", "flush", "next", "closed", "close",
+                                 "newlines", "raw size", "truncate"]))
     if name in ("read", "readline", "readlines"):
         return name, (draw(SIZES),)
     if name in ("write", "writelines"):

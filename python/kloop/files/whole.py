@@ -173,7 +173,7 @@ async def copy(src: Path, dst: P) -> P:
         except FileNotFoundError:
             same = False
         if same:
-            import shutil   # which is slow to import
+            import shutil  # which is slow to import
             raise shutil.SameFileError(f'{src!r} and {dst!r} are the same file')
         async with open(dst, 'wb', buffering=0) as target:
             await _copy_contents(source._handle, target._handle, state)
