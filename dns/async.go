@@ -57,7 +57,10 @@ func (l *Lookup[T]) Start(done func(T)) {
 
 // wait does it in a goroutine.
 func (l *Lookup[T]) wait() {
-	go func() { l.finish(l.look(l.life)) }()
+	go func() {
+		l.r.readFiles()
+		l.finish(l.look(l.life))
+	}()
 }
 
 // again looks up with what is known now.
@@ -107,9 +110,8 @@ func (l *Lookup[T]) told(k key, what outcome) {
 	}
 }
 
-// Cancel ends it, and the work for it unless others wait for the same. The result, which is made now if it was not before, is what look
-// answers under a context that has ended.
-func (l *Lookup[T]) Cancel() {
+// Cancel ends it with this result, unless it has one, and the work for it unless others wait for the same.
+func (l *Lookup[T]) Cancel(result T) {
 	l.end()
 	l.mu.Lock()
 	over, leaves := l.over, l.leaves
@@ -121,7 +123,7 @@ func (l *Lookup[T]) Cancel() {
 	for _, leave := range leaves {
 		leave()
 	}
-	l.done(l.look(l.life))
+	l.done(result)
 }
 
 func (l *Lookup[T]) finish(result T) {

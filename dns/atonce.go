@@ -52,3 +52,12 @@ func (r *Resolver) Quick() bool {
 	r.quickUntil.Store(now + int64(checkEvery))
 	return true
 }
+
+// readFiles reads all that have changed, so that the next lookup is quick, whatever it needs of them.
+func (r *Resolver) readFiles() {
+	r.hosts.get()
+	r.services.get()
+	r.nsswitch.get()
+	r.gaiConf.get()
+	r.hostConf.get()
+}

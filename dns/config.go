@@ -98,13 +98,16 @@ func (c *Config) check() error {
 	return nil
 }
 
-// readResolvConf answers what applies now. A file that is not there is an empty one, as for
-// libc.
+// systemFile is libc's own; a test has another.
+var systemFile = "/etc/resolv.conf"
+
+// readResolvConf answers what applies now. A file that is not there is an empty one, as for libc, and
+// so is the system's where it may not be read. One that somebody has named is an error then.
 func (c *Config) readResolvConf() (ResolvConf, error) {
 	conf := c.ResolvConf
 	if c.File != "" {
 		text, err := os.ReadFile(c.File)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !(c.File == systemFile && isUnreadable(err)) {
 			return conf, fmt.Errorf("dns: %w", err)
 		}
 		conf = ParseResolvConf(string(text))

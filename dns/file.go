@@ -1,9 +1,11 @@
 package dns
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -49,8 +51,9 @@ type watched[T any] struct {
 	value   atomic.Pointer[T]
 	checked atomic.Int64 // when it was last looked at, by clock; 0: never
 
-	mu   sync.Mutex // guards seen, and reading
-	seen version
+	mu     sync.Mutex // guards the following, and reading
+	seen   version
+	failed bool // what was last tried: nothing could be read, for now
 }
 
 // get answers the file's contents, at most checkEvery old. A file that can't be read is an
@@ -66,26 +69,42 @@ func (w *watched[T]) get() T {
 		return *value // another looks already
 	}
 	w.checked.Store(now)
-	w.read(value == nil)
+	w.read()
 	return *w.value.Load()
 }
 
-// read reads the file, if it has changed or if it must.
-func (w *watched[T]) read(must bool) {
+// read reads the file, if it was not read yet or has changed since.
+func (w *watched[T]) read() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// Looked at before it is read: a change in between is seen the next time.
 	now := versionOf(w.path)
-	if !must && now.same(w.seen) {
+	if w.value.Load() != nil && !w.failed && now.same(w.seen) {
 		return
 	}
 	var text []byte
+	w.failed = false
 	if w.path != "" {
-		text, _ = os.ReadFile(w.path)
+		var err error
+		text, err = os.ReadFile(w.path)
+		// No descriptor, say: what was known stays so, and the next look tries once more.
+		if w.failed = err != nil && !isUnreadable(err); w.failed && w.value.Load() != nil {
+			return
+		}
 	}
 	value := w.parse(string(text))
 	w.seen = now
 	w.value.Store(&value)
+}
+
+// isUnreadable says that a file can't be read as it is, which makes it an empty one: for libc too, by errors like these.
+func isUnreadable(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.ENOENT, syscall.EACCES, syscall.EPERM, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // quickMax is the size in bytes of a file that is read in no time: 64 KiB of a hosts file take 1 ms.

@@ -126,6 +126,9 @@ func (p *port) ask(q *quick, a ask) (err error) {
 		}
 	}
 	if _, err := unix.Write(p.fd, q.query.packed); err != nil {
+		if len(p.waiting) == 0 && p.idle == nil {
+			p.idle = p.engine.AfterFunc(portAge, p.retire)
+		}
 		return err
 	}
 	p.waiting[q.query.id] = q
@@ -173,7 +176,7 @@ func (p *port) ReceivedFrom(_ *core.Datagram, packet, _ []byte) {
 		p.asked = portQuestions
 		for _, q := range p.waiting {
 			q.forget()
-			q.goOn(&begun{stream: q.query})
+			q.askByStream()
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (q *quick) received(packet []byte) bool {
 	counters.answers.Add(1)
 	q.forget()
 	if state.stream != nil {
-		q.goOn(state)
+		q.askByStream()
 		return true
 	}
 	q.server.answered(time.Since(q.began))
@@ -186,6 +186,18 @@ func (q *quick) forget() {
 	q.timer.Stop()
 	q.watching()
 	q.port.forget(q)
+}
+
+// askByStream asks the server once more, over TCP: in the goroutine that has the question, or in one that tells that.
+func (q *quick) askByStream() {
+	if q.late == nil {
+		q.goOn(&begun{stream: q.query})
+		return
+	}
+	go func() {
+		m, err := q.r.try(q.work.life, &q.setup.conf, q.server, ask{}, q.query)
+		q.late <- reply{q.server, m, err}
+	}()
 }
 
 // goOn leaves the question to a goroutine, and its place with it.

@@ -101,11 +101,12 @@ func (r *Resolver) Reload() error {
 // load reads resolv.conf. r.reloading is held.
 func (r *Resolver) load() error {
 	r.checked.Store(clock())
-	r.seen = versionOf(r.config.File) // before it is read: a change in between is seen later
+	now := versionOf(r.config.File) // before it is read: a change in between is seen later
 	conf, err := r.config.readResolvConf()
 	if err != nil {
 		return err
 	}
+	r.seen = now
 	next := &setup{conf: conf}
 	for _, at := range conf.Servers {
 		s := &server{addr: at}

@@ -70,7 +70,7 @@ func kloop_go_lookup(handle C.uint64_t, q *C.struct_kloop_lookup) (result C.int6
 		copy(hostBytes(q.out, q.out_size), packed)
 		return C.int64_t(len(packed))
 	}
-	begun := l.begin(uint64(q.user), work.Cancel)
+	begun := l.begin(uint64(q.user), func() { work.Cancel(failureOf(context.Canceled)) })
 	q.id = C.uint32_t(begun.id)
 	if err := startBackground(core.DriverName(l.driver.Name())); err != nil {
 		packed, known = failureOf(err), true

@@ -132,16 +132,20 @@ cdef class LookupCall(SocketCall):
         size = kloop_lib.lookup(self.loop.k, q)
         if size >= 0:
             self._take(room, size)
-            if self.whole and self.value is None:
-                self.inner = _by_libc(self.loop, self.given_host, self.given_port, family=self.family, type=self.kind,
-                                      proto=self.protocol, flags=self.flags)
-                return False
-            return True
+            return not self._goes_to_libc()
         if size != -EINPROGRESS:
             raise self.explain(KLOOP_ANSWER_CLOSED, os.strerror(<int>-size))
         self.stage = CALL_WAITING
         self.loop.lookups.add(self)
         return False
+
+    cdef bint _goes_to_libc(self) except -1:
+        """Whether the answer was that libc must be asked, and that is this call's to do: inner goes on."""
+        if not self.whole or self.value is not None:
+            return False
+        self.inner = _by_libc(self.loop, self.given_host, self.given_port, family=self.family, type=self.kind,
+                              proto=self.protocol, flags=self.flags)
+        return True
 
     def __await__(self):
         # Of its own, so that the slots that `await` calls are too: a type without shares its base's.
@@ -150,7 +154,7 @@ cdef class LookupCall(SocketCall):
     def send(self, value):
         if self.inner is not None:
             return self.inner.send(value)
-        if self._step():
+        if self._step() and not self._goes_to_libc():
             value = self.value
             self.value = None
             raise StopIteration(value)
@@ -221,7 +225,7 @@ cdef int _lookup_send(PyObject *call, PyObject *value, PyObject **result) except
     """am_send, as _call_send."""
     cdef LookupCall lookup = <LookupCall>call
     if lookup.inner is None:
-        if lookup._step():
+        if lookup._step() and not lookup._goes_to_libc():
             given = lookup.value
             lookup.value = None
             Py_INCREF(given)
