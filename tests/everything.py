@@ -122,6 +122,11 @@ class Steps:
         return 0 if all(passed for _, passed, *_ in self.results) else 1
 
 
+# What comes from the network, and the files that people write. More are fuzzed by hand: see docs/dns.md.
+FUZZED = ("FuzzMessage", "FuzzResolvConf", "FuzzHosts", "FuzzServices")
+FUZZ_TIME = "60s"
+
+
 def existing(names):
     """A source distribution, for one, lacks some folders."""
     return [name for name in names if (ROOT / name).exists()]
@@ -178,6 +183,8 @@ def test(steps, python, folder):
     steps.run("simulation", ["go", "test", "-C", "core", "-count=1", "-timeout=0", "-run=^TestSimulation$",
                              "-args", f"-sim.seeds={SIM_SEEDS}", f"-sim.time={SIM_LIMIT}"])
     steps.run("simulation of mutants", [python, "tests/sim_mutants.py"])
+    for target in FUZZED:
+        steps.run(f"fuzz {target}", ["go", "test", "./dns", "-run=^$", f"-fuzz=^{target}$", f"-fuzztime={FUZZ_TIME}"])
     sanitized = folder / "sanitized.xml"
     steps.run("sanitizers", [python, "tests/sanitized.py", "--quick", f"--junitxml={sanitized}"],
               lambda: junit_counts(sanitized) if sanitized.exists() else Counter())
