@@ -35,6 +35,7 @@ static struct {
 	struct kloop_job **last;
 	uint32_t threads;
 	uint32_t idle;
+	uint32_t queued; /* jobs that no thread has taken */
 } pool = { .mutex = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first };
 
 static int64_t answer(long result)
@@ -148,6 +149,7 @@ static struct kloop_job *next_job(void)
 	}
 	job = pool.first;
 	if (job) {
+		pool.queued--;
 		pool.first = job->next;
 		if (!pool.first)
 			pool.last = &pool.first;
@@ -197,13 +199,15 @@ int kloop_pool_start(struct kloop_answers *a, const struct kloop_op *op, uint32_
 	job->to = a;
 	job->op = *op;
 	pthread_mutex_lock(&pool.mutex);
-	if (!pool.idle && pool.threads < max_threads)
+	/* A thread that was woken for a job before is idle until it runs. */
+	if (pool.queued >= pool.idle && pool.threads < max_threads)
 		error = add_thread();
 	if (error && pool.threads) /* those that there are will do it */
 		error = 0;
 	if (!error) {
 		*pool.last = job;
 		pool.last = &job->next;
+		pool.queued++;
 		pthread_cond_signal(&pool.more);
 	}
 	pthread_mutex_unlock(&pool.mutex);
@@ -222,6 +226,7 @@ void kloop_pool_cancel(struct kloop_answers *a, uint32_t id)
 		if (job->to == a && job->op.id == id)
 			break;
 	if (job) {
+		pool.queued--;
 		*link = job->next;
 		if (!*link)
 			pool.last = link;

@@ -213,6 +213,70 @@ def test_calls_take_turns(loop, path):
         assert file.read() == b"".join(data)
 
 
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_nobody_overtakes(loop, path, mode):
+    """Calls made in the iteration in which the one before ends, when the next one has its turn and has not run yet."""
+    a, b, c = (letter if mode == "w" else letter.encode() for letter in "abc")
+
+    async def main():
+        import kloop
+
+        file = await kloop.open(path, mode)
+
+        async def first():
+            await file.write(a * 1_000_000)
+            await file.write(c)
+            await file.close()
+
+        async def second():
+            await file.write(b)
+
+        await asyncio.gather(first(), second())
+        assert file.closed
+
+    run(loop, main())
+    with open(path, "rb") as written:
+        assert written.read() == b"a" * 1_000_000 + b"bc"
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_close_overtakes_no_write(loop, path, mode):
+    async def main():
+        import kloop
+
+        file = await kloop.open(path, mode)
+        data = "a" if mode == "w" else b"a"
+
+        async def first():
+            await file.write(data * 1_000_000)
+            await file.close()
+
+        await asyncio.gather(first(), *(file.write(data) for _ in range(5)))
+        assert file.closed
+
+    run(loop, main())
+    with open(path, "rb") as written:
+        assert written.read() == b"a" * 1_000_005
+
+
+@pytest.mark.parametrize("mode", ["rb", "r"])
+def test_no_line_is_read_before_its_turn(loop, path, mode):
+    with open(path, "w") as file:
+        file.write("0\n1\n2\n3\n")
+
+    async def main():
+        import kloop
+
+        async with kloop.open(path, mode) as file:
+            async def twice():
+                return await file.readline(), await file.readline()
+
+            both, *others = await asyncio.gather(twice(), file.readline(), file.readline())
+        assert [int(line) for line in (*both, *others)] == [0, 3, 1, 2]
+
+    run(loop, main())
+
+
 # ---- text
 
 

@@ -361,3 +361,21 @@ def test_tasks_that_are_destroyed(kloop, tmp_path, fifo):
     del tasks, task
     gc.collect()
     assert (tmp_path / "file").read_bytes()[:7] == b"written"
+
+
+def test_a_write_that_is_destroyed_leaves_no_temporary_file(kloop, tmp_path):
+    """Its loop is closed in the middle, and the coroutine ends without it."""
+    loop = kloop.new_event_loop()
+
+    async def until_it_has_begun():
+        while not os.listdir(tmp_path):
+            await asyncio.sleep(0)
+
+    task = loop.create_task(kloop.files.write_bytes(tmp_path / "file", b"x" * 20_000_000))
+    loop.run_until_complete(until_it_has_begun())
+    assert not task.done()
+    task._log_destroy_pending = False
+    loop.close()
+    del task
+    gc.collect()
+    assert os.listdir(tmp_path) == []

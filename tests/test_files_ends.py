@@ -245,3 +245,27 @@ def test_callbacks_run_beside_a_slow_open(loop, tmp_path):
         assert operations(loop) == 0
 
     run(loop, main())
+
+
+def test_a_thread_for_each_slow_call():
+    """Two calls of one iteration, of which the first waits for a lease to be given up: the second does not wait for it."""
+    script = f'''
+import asyncio, fcntl, kloop, os, signal, tempfile
+signal.signal(signal.SIGIO, signal.SIG_IGN)     # by which the kernel asks for the lease
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "leased")
+        open(path, "w").close()
+        for _ in range(10):
+            await kloop.files.stat(folder)      # a thread of the pool is idle
+            fd = os.open(path, os.O_WRONLY)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            slow = asyncio.ensure_future(kloop.files.read_bytes(path))
+            await asyncio.wait_for(asyncio.ensure_future(kloop.files.stat(folder)), {LIMIT_S} / 4)
+            assert not slow.done()
+            os.close(fd)
+            assert await slow == b""
+kloop.run(main())
+'''
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=LIMIT_S, check=False, text=True)
+    assert done.returncode == 0, done.stderr

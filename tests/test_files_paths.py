@@ -107,6 +107,7 @@ def test_failures(loop, files, tmp_path):
         await same_failure(files.mkdir(full), lambda: os.mkdir(full))
         await same_failure(files.makedirs(full), lambda: os.makedirs(full))
         await same_failure(files.makedirs(file, exist_ok=True), lambda: os.makedirs(file, exist_ok=True))
+        await same_failure(files.makedirs("/sys/no", exist_ok=True), lambda: os.makedirs("/sys/no", exist_ok=True))
         await same_failure(files.link(no, base / "new"), lambda: os.link(no, base / "new"))
         await same_failure(files.link(file, full), lambda: os.link(file, full))
         await same_failure(files.symlink("x", file), lambda: os.symlink("x", file))
@@ -221,6 +222,43 @@ def test_what_is_replaced(loop, files, tmp_path):
         assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
 
     run(loop, main())
+
+
+def test_nobody_reads_what_replaces_a_secret(loop, files, tmp_path):
+    """The temporary file has no more permissions at any time than the file that it replaces."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    opened = []
+    original = os.umask(0)
+    from kloop.files import whole
+
+    kept = whole.Descriptor
+
+    class Watched(kept):
+        async def __aenter__(self):
+            handle = await super().__aenter__()
+            opened.append(stat.S_IMODE(os.fstat(handle.fd).st_mode))
+            return handle
+
+    whole.Descriptor = Watched
+    try:
+        run(loop, files.write_bytes(path, b"new", fsync=False))
+    finally:
+        whole.Descriptor = kept
+        os.umask(original)
+    assert opened == [0o600]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_bytes() == b"new"
+
+
+def test_long_names(loop, files, tmp_path):
+    """NAME_MAX is of bytes: a name of 255 of them can be written, in whatever characters."""
+    for name in ("x" * 255, "\U0001f600" * 63, "x" + "\U0001f600" * 63, b"\xff" * 255):
+        path = os.path.join(os.fsencode(tmp_path), name) if isinstance(name, bytes) else tmp_path / name
+        run(loop, files.write_bytes(path, b"contents", fsync=False))
+        with open(path, "rb") as file:
+            assert file.read() == b"contents"
+    assert len(os.listdir(tmp_path)) == 4
 
 
 def test_writers_beside_each_other(loop, files, tmp_path):

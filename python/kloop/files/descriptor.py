@@ -33,6 +33,15 @@ def _close_when_idle(loop: Loop, handle: _core.FileHandle, fd: int) -> None:
         idle.add_done_callback(lambda _: _core.file_close_later(loop, fd))
 
 
+class Turn(asyncio.Lock):
+    """Lets callers in one after the other, in the order in which they came."""
+
+    def locked(self) -> bool:
+        """Whether a call made now has to wait. Also while the next one has been let in and has not run yet, when the
+        lock itself is free: who went ahead then would overtake it."""
+        return super().locked() or bool(self._waiters)
+
+
 class BinaryFile:
     """An open file of bytes. Made by ``kloop.open``; its methods are for the loop's thread.
 
@@ -53,7 +62,7 @@ class BinaryFile:
         self._readable = readable
         self._writable = writable
         self._closefd = closefd
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._seekable = handle.seekable
 
     # ---- what it is
@@ -216,7 +225,7 @@ class BinaryFile:
 
     aclose = close
 
-    async def _close_behind(self, turn: asyncio.Lock) -> None:
+    async def _close_behind(self, turn: Turn) -> None:
         """turn: that of the calls before, which is this file's or that of the text above it."""
         if self._handle.fd < 0:
             return

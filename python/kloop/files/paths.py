@@ -161,8 +161,15 @@ async def makedirs(name: Path, mode: int = 0o777, exist_ok: bool = False) -> Non
     try:
         await mkdir(name, mode)
     except OSError:
-        if not exist_ok or not modes.S_ISDIR((await stat(name)).st_mode):
+        if not exist_ok or not await _is_folder(path):
             raise
+
+
+async def _is_folder(path: Path) -> bool:
+    try:
+        return modes.S_ISDIR((await stat(path)).st_mode)
+    except OSError:
+        return False
 
 
 async def link(src: Path, dst: Path, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import io
 import os
 from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .descriptor import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -50,7 +51,7 @@ class TextFile:
         self.encoding = wrapper.encoding
         self.errors = wrapper.errors
         self.line_buffering = line_buffering
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._newline = newline
         self._line_end = None if newline == '' else newline or '\n'
         self._decoder: Any = None
@@ -379,10 +380,7 @@ class TextFile:
 
     async def close(self) -> None:
         """Flushes and closes the file, after all calls before it. The descriptor is closed whatever happens."""
-        if self._turn.locked():
-            await self.buffer._close_behind(self._turn)
-        else:
-            await self.buffer.close()
+        await self.buffer._close_behind(self._turn)
 
     aclose = close
 

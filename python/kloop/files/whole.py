@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import os
@@ -90,9 +91,15 @@ async def write_bytes(path: Path, data: Buffer, *, fsync: bool = True) -> int:
         temporary = _temporary_name(target)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            async with Descriptor(loop, temporary, flags, NEW_FILE_MODE, name=name) as handle:
+            # What nobody else may read of the old file is not to be read of the new one before its chmod either.
+            new_mode = NEW_FILE_MODE if mode is None else mode & 0o600
+            async with Descriptor(loop, temporary, flags, new_mode, name=name) as handle:
                 await _write_new(handle, flat, mode, fsync)
             await rename(temporary, target)
+        except GeneratorExit:   # nothing may be awaited any more
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
         except BaseException:
             await _remove(loop, temporary)
             raise
@@ -121,9 +128,9 @@ async def _what_to_replace(name: Any) -> tuple[Any, int | None]:
 def _temporary_name(target: Any) -> Any:
     folder, base = os.path.split(target)
     ending = f'.{os.urandom(8).hex()}.tmp'
-    if isinstance(base, bytes):
-        return os.path.join(folder, b'.' + base[:200] + ending.encode())
-    return os.path.join(folder, f'.{base[:60]}{ending}')
+    # NAME_MAX counts bytes; half a character is kept as any other byte that is none (PEP 383).
+    temporary = b'.' + os.fsencode(base)[:200] + ending.encode()
+    return os.path.join(folder, temporary if isinstance(base, bytes) else os.fsdecode(temporary))
 
 
 async def _write_new(handle: _core.FileHandle, data: memoryview, mode: int | None, fsync: bool) -> None:
@@ -238,6 +245,9 @@ async def _copy_by_reads(source: _core.FileHandle, target: _core.FileHandle) -> 
             while rest:
                 rest = rest[await target.write(rest):]
             part = await reading
+        except GeneratorExit:
+            reading.cancel()
+            raise
         except BaseException:
             reading.cancel()
             await asyncio.wait([reading])
