@@ -5,11 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
-
-	"kloop/uring"
 )
 
 // FilePool does the operations on files that a driver does not, by calls that wait, in threads that
@@ -99,7 +94,7 @@ func nextJob() poolJob {
 		if workers.opening == nil {
 			workers.opening = map[*Operation]*fifoOpen{}
 		}
-		workers.opening[o] = &fifoOpen{spec: o.spec, cancelled: make(chan struct{}), done: make(chan struct{})}
+		workers.opening[o] = newFIFOOpen(&o.spec)
 	}
 	return job
 }
@@ -122,10 +117,22 @@ func (j poolJob) open() {
 	opening := workers.opening[j.o]
 	workers.mu.Unlock()
 	result := opening.run()
+	if j.isOver(opening) {
+		j.p.add(j.o, result)
+	} else if result >= 0 {
+		closeFD(int(result))
+	}
+}
+
+// isOver says whether the caller is to answer: the operation of an open has one answer, and may be another's then.
+func (j poolJob) isOver(f *fifoOpen) bool {
 	workers.mu.Lock()
+	defer workers.mu.Unlock()
+	if workers.opening[j.o] != f {
+		return false
+	}
 	delete(workers.opening, j.o)
-	workers.mu.Unlock()
-	j.p.add(j.o, result)
+	return true
 }
 
 // add is for any goroutine. The engine is woken under the lock: afterwards it may be gone.
@@ -177,69 +184,6 @@ func (p *goroutinePool) Cancel(o *Operation) {
 	case found:
 		p.add(o, -int64(syscall.ECANCELED))
 	case opening != nil:
-		opening.cancel()
-	}
-}
-
-// unblockPause is between attempts to wake an open of a FIFO that was not asleep yet.
-const unblockPause = time.Millisecond
-
-// fifoOpen is an open(2) that may be of a FIFO, and then waits for the other end.
-type fifoOpen struct {
-	spec      OperationSpec // of its own: the operation may be over
-	cancelled chan struct{}
-	once      sync.Once
-	done      chan struct{}
-}
-
-// isFIFO says whether an open waits for another process.
-func isFIFO(s *OperationSpec) bool {
-	if s.File.Flags&(unix.O_NONBLOCK|unix.O_PATH) != 0 || s.File.Flags&unix.O_ACCMODE == unix.O_RDWR {
-		return false
-	}
-	var stat [uring.StatxSize]byte
-	flags := uint32(0)
-	if s.File.Flags&unix.O_NOFOLLOW != 0 {
-		flags = unix.AT_SYMLINK_NOFOLLOW
-	}
-	err := uring.Statx(s.FD, s.File.Path, flags, unix.STATX_TYPE, stat[:])
-	return err == nil && uring.StatxMode(stat[:])&unix.S_IFMT == unix.S_IFIFO
-}
-
-func (f *fifoOpen) run() int64 {
-	defer close(f.done)
-	result := -int64(syscall.EINTR)
-	for result == -int64(syscall.EINTR) && !isDone(f.cancelled) {
-		result = fileCall(&f.spec)
-	}
-	return result
-}
-
-// cancel wakes the open as its other end would: no signal may be used in a host's process for it.
-// That it opened something is of no use any more: the engine closes it.
-func (f *fifoOpen) cancel() {
-	f.once.Do(func() {
-		close(f.cancelled)
-		if isFIFO(&f.spec) {
-			go f.unblock()
-		}
-	})
-}
-
-func (f *fifoOpen) unblock() {
-	other := f.spec
-	other.File.Flags = unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_RDONLY
-	if f.spec.File.Flags&unix.O_ACCMODE == unix.O_RDONLY {
-		other.File.Flags = unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_WRONLY
-	}
-	for !isDone(f.done) {
-		fd := fileCall(&other) // ENXIO: it is not asleep yet, or not any more
-		select {
-		case <-f.done:
-		case <-time.After(unblockPause):
-		}
-		if fd >= 0 {
-			closeFD(int(fd))
-		}
+		opening.cancel(poolJob{o, p})
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -214,6 +216,111 @@ func TestFileWaits(t *testing.T) {
 			t.Errorf("a read under Close: %v", err)
 		}
 	})
+}
+
+// TestFIFOsThatNobodyWakes ends opens of FIFOs that have no name any more, or whose other end may not
+// be opened. More of them than a driver takes are the pool's.
+func TestFIFOsThatNobodyWakes(t *testing.T) {
+	changes := map[string]func(name string) error{
+		"unlinked":  os.Remove,
+		"renamed":   func(name string) error { return os.Rename(name, name+"-other") },
+		"forbidden": func(name string) error { return os.Chmod(name, 0) },
+	}
+	for change, apply := range changes {
+		t.Run(change, func(t *testing.T) {
+			runningLoops(t, func(t *testing.T, l *Loop) {
+				folder := t.TempDir()
+				var group sync.WaitGroup
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				count := openingInDriver() + 4
+				for n := range count {
+					name := filepath.Join(folder, strconv.Itoa(n))
+					if err := unix.Mkfifo(name, 0o600); err != nil {
+						t.Fatal(err)
+					}
+					group.Go(func() {
+						_, err := l.OpenFile(ctx, name, []int{os.O_RDONLY, os.O_WRONLY}[n%2], 0)
+						// One or the other may not have got to its name before.
+						if !errors.Is(err, context.Canceled) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+							t.Errorf("open %d: %v", n, err)
+						}
+					})
+				}
+				for held := 0; held < 4; { // those of the pool wait
+					held = 0
+					workers.mu.Lock()
+					for _, f := range workers.opening {
+						if isDone(f.held) {
+							held++
+						}
+					}
+					workers.mu.Unlock()
+					runtime.Gosched()
+				}
+				for n := range count {
+					if err := apply(filepath.Join(folder, strconv.Itoa(n))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cancel()
+				group.Wait()
+			})
+		})
+	}
+}
+
+// TestAnOpenThatCannotBeWoken: its operation is over all the same, and what it opens later is closed.
+func TestAnOpenThatCannotBeWoken(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	woken := make(chan struct{}, 1)
+	p := NewFilePool(func() { woken <- struct{}{} })
+	path := append([]byte(name), 0)
+	o := &Operation{spec: OperationSpec{Kind: OpOpen, FD: unix.AT_FDCWD, File: FileRequest{Path: path, Flags: unix.O_RDONLY}}}
+	p.Start(o)
+	var f *fifoOpen
+	for f == nil {
+		workers.mu.Lock()
+		f = workers.opening[o]
+		workers.mu.Unlock()
+		runtime.Gosched()
+	}
+	<-f.held
+	f.mu.Lock() // as if the FIFO were one whose other end may not be opened
+	closeFD(f.fifo)
+	other, err := unix.Open(filepath.Dir(name), unix.O_PATH|unix.O_CLOEXEC, 0)
+	f.fifo = other
+	f.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Cancel(o)
+	clear(path) // is the caller's again after the answer
+	<-woken
+	p.Reap(1, func(told *Operation, result int64) {
+		if told != o || result != -int64(syscall.ECANCELED) {
+			t.Errorf("%p, not %p: %d", told, o, result)
+		}
+	})
+	writer, err := unix.Open(name, unix.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(writer)
+	<-f.done
+	for err == nil || err == unix.EAGAIN { // until the reader is closed
+		_, err = unix.Write(writer, []byte("x"))
+		runtime.Gosched()
+	}
+	if err != unix.EPIPE {
+		t.Error(err)
+	}
+	if p.Waiting() {
+		t.Error("it has answered twice")
+	}
 }
 
 func TestFileOfAClosedLoop(t *testing.T) {
