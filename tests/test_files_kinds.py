@@ -35,6 +35,10 @@ def test_a_fifo(loop, tmp_path):
         assert not reader.seekable()
         with pytest.raises(io.UnsupportedOperation):
             await reader.tell()
+        for call in (reader.pread(1, 0), writer.pwrite(b"x", 0)):
+            with pytest.raises(OSError) as caught:
+                await call
+            assert caught.value.errno == errno.ESPIPE
         got, _ = await asyncio.gather(reader.read(len(data)), writer.write(data))
         assert got == data
         await writer.write(b"short")

@@ -17,6 +17,7 @@ cdef extern from "<linux/falloc.h>":
 cdef enum:
     FILE_POLLED = 1     # of kloop_op.events
     EINVAL_ERRNO = 22
+    ESPIPE_ERRNO = 29
 
 cdef uint64_t CURRENT_OFFSET = <uint64_t>-1
 
@@ -253,6 +254,8 @@ cdef class FileCall(SocketCall):
                 self.op.offset = self.place
         elif self.place < 0:
             raise _file_error(EINVAL_ERRNO, self.handle.name)
+        elif not self.handle.seekable:
+            raise _file_error(ESPIPE_ERRNO, self.handle.name)   # a ring would not look at the offset
         return 0
 
     cdef int _move(self, uint64_t size) except -1:
