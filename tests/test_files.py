@@ -349,6 +349,39 @@ def test_newlines(loop, path, newline):
     run(loop, main())
 
 
+@pytest.mark.parametrize("newline", [None, "\n", "\r\n"])
+def test_positions_beside_ends_of_lines(loop, path, newline):
+    """As the built-in's, also where one is cut off or written at."""
+    contents = b"ab\r\ncd\r\r\nef"
+
+    async def main():
+        import kloop
+
+        for size in range(len(contents)):
+            for change in ("truncate", "write"):
+                with open(path, "wb") as file:
+                    file.write(contents)
+                with open(path, "r+", newline=newline) as file:
+                    file.read(size)
+                    want = file.tell()
+                    file.seek(want)
+                    file.truncate() if change == "truncate" else file.write("X")
+                with open(path, "rb") as file:
+                    expected = file.read()
+                with open(path, "wb") as file:
+                    file.write(contents)
+                async with kloop.open(path, "r+", newline=newline) as file:
+                    await file.read(size)
+                    cookie = await file.tell()
+                    await file.seek(cookie)
+                    await (file.truncate() if change == "truncate" else file.write("X"))
+                with open(path, "rb") as file:
+                    assert (size, file.read()) == (size, expected)
+                assert cookie == want, size
+
+    run(loop, main())
+
+
 def test_errors_of_text(loop, path):
     with open(path, "wb") as file:
         file.write(b"good \xff bad")

@@ -248,7 +248,7 @@ def test_callbacks_run_beside_a_slow_open(loop, tmp_path):
 
 
 def test_a_thread_for_each_slow_call():
-    """Two calls of one iteration, of which the first waits for a lease to be given up: the second does not wait for it."""
+    """Two calls of one iteration, of which the first waits for a lease: the second does not wait for it."""
     script = f'''
 import asyncio, fcntl, kloop, os, signal, tempfile
 signal.signal(signal.SIGIO, signal.SIG_IGN)     # by which the kernel asks for the lease

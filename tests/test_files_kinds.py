@@ -102,6 +102,18 @@ def test_devices(loop):
     run(loop, main())
 
 
+def test_an_eventfd(loop):
+    """lseek(2) answers it a position, and pread(2) ESPIPE."""
+
+    async def main():
+        import kloop
+
+        async with kloop.open(os.eventfd(3), "rb", buffering=0) as file:
+            assert int.from_bytes(await file.read(8), sys.byteorder) == 3
+
+    run(loop, main())
+
+
 def test_a_descriptor_that_does_not_block(loop):
     """A read waits all the same, by the driver and not by asking again and again."""
 

@@ -247,7 +247,7 @@ cdef class FileCall(SocketCall):
         """Before a read or write: the offset of one at the position."""
         if self.here:
             self.op.offset = CURRENT_OFFSET
-            if self.handle.seekable and not (self.handle.appends and self.op.code == KLOOP_OP_FILE_WRITE):
+            if self.handle.seekable and not self.handle.polled and not (self.handle.appends and self.op.code == KLOOP_OP_FILE_WRITE):
                 self.place = c_lseek(self.op.fd, 0, SEEK_CUR)
                 if self.place < 0:
                     raise _file_error(c_errno, self.handle.name)
@@ -262,7 +262,7 @@ cdef class FileCall(SocketCall):
         """After one at the position that has moved so many bytes."""
         if self.op.offset != CURRENT_OFFSET:
             c_lseek(self.op.fd, self.place + size, SEEK_SET)
-        elif self.handle.seekable:
+        elif self.handle.seekable and not self.handle.polled:
             c_lseek(self.op.fd, 0, FILE_END)
         return 0
 

@@ -315,6 +315,9 @@ class TextFile:
                 count = self._count(chunk, low)
                 left, flags = decoder.getstate()
                 if not left:
+                    # A carriage return that is kept back until it is known what follows is in the flags alone.
+                    if low and not self._newline and flags & 1 and self._count(chunk, low - 1) == count:
+                        low, flags = low - 1, decoder.getstate()[1]
                     return low, flags, characters - count
                 low -= 1
         finally:
