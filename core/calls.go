@@ -3,6 +3,7 @@ package core
 import (
 	"encoding/binary"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,8 @@ type systemCalls interface {
 	scout(addr []byte) (fd int)
 	// fileNow makes a read or write of a file at once, or answers -EAGAIN.
 	fileNow(s *OperationSpec) int64
+	// pause lets a few milliseconds pass.
+	pause()
 	// closeLater closes a descriptor of the core's own, in another thread.
 	closeLater(fd int)
 }
@@ -76,6 +79,8 @@ func (linux) ended(fd int) bool {
 	_, err := unix.Poll(polled, 0)
 	return err != nil || polled[0].Revents != 0 && polled[0].Revents&unix.POLLIN == 0
 }
+
+func (linux) pause() { time.Sleep(awaitStepNS) }
 
 func (linux) closeLater(fd int) { go closeFD(fd) }
 

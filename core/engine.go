@@ -253,7 +253,7 @@ func (e *Engine) complete(done *Completion) {
 // stale disposes of an answer to an object that is gone. Only completions that
 // outlived their ring (Attach) or their engine get here.
 func (e *Engine) stale(done *Completion, kind OpKind) {
-	if kind == OpAccept && done.Res >= 0 {
+	if (kind == OpAccept || kind == OpOpen) && done.Res >= 0 {
 		e.calls.close(int(done.Res))
 	}
 }

@@ -267,6 +267,27 @@ func (o *Operation) fileNotCancelled(errno syscall.Errno) {
 	}
 }
 
+// awaitPool ends what the pool has, also if the driver can do nothing any more: its threads use the
+// memory of operations.
+func (e *Engine) awaitPool() {
+	for {
+		left := false
+		for i := range e.slots.entries {
+			if o, ok := e.slots.entries[i].object.(*Operation); ok && o.pooled {
+				left = true
+				o.Cancel()
+				o.cancelFile()
+			}
+		}
+		if !left {
+			return
+		}
+		if e.pool.Reap(pollReapMax, e.told) == 0 {
+			e.calls.pause()
+		}
+	}
+}
+
 // filesUnderWay says whether operations on files are the kernel's or the pool's: their memory and
 // descriptors may not be given up, however long it takes. inPool: these count too.
 func (e *Engine) filesUnderWay(inPool bool) bool {

@@ -190,6 +190,11 @@ func (k *kernel) fileNow(s *OperationSpec) int64 {
 	return k.fileCall(s.Kind, s.FD, &s.File, s.Buffer)
 }
 
+func (k *kernel) pause() {
+	time.Sleep(time.Duration(k.between(1, int(poolMost))))
+	k.runDue()
+}
+
 func (k *kernel) closeLater(fd int) {
 	if k.files[fd] == nil || k.files[fd].kind != diskFile {
 		violate("fd %d is closed, which no open has made", fd)

@@ -221,6 +221,7 @@ func (e *Engine) Close() error {
 			e.pool.Reap(pollReapMax, e.told)
 		}
 	}
+	e.awaitPool()
 	e.discardReady()
 	e.recycleHeld()
 	err := e.driver.Close()
