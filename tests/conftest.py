@@ -20,6 +20,7 @@ import certificates
 import leaks
 import pytest
 from peers import FILE_SIZE, pattern
+from resolving import hosts, resolver, server  # noqa: F401 (fixtures)
 
 NEEDS_NO_KLOOP = Path(__file__).parent / "build"
 # Every test runs on each driver: tests/everything.py runs all of them twice.

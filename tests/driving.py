@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 # Far above what any test needs on a busy machine, far below pytest's own limit.
 LIMIT_S = float(os.environ.get("KLOOP_TEST_LIMIT_S", 20))
 # The calls in which a loop sleeps; the first two have one number on every architecture of Linux.
@@ -39,6 +41,26 @@ async def turns(count=20):
     """Lets the loop go round, for what must not happen meanwhile."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def waiting(coroutine):
+    """A task whose operation the core has."""
+    task = asyncio.ensure_future(coroutine)
+    await turns(3)
+    assert not task.done()
+    return task
+
+
+async def cancelled(task):
+    """Cancels a task and awaits its end."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def operations(loop):
+    """How many of them the core has."""
+    return loop.stats()["operations"]
 
 
 async def in_thread(function, *args):

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 from driving import run
-from nameserver import Zone, name, strings
+from nameserver import Nameserver, Zone, name, strings
 
 HOSTS = "192.0.2.80 in.hosts other.hosts\n2001:db8::80 in.hosts\n"
 ZONE = Zone(
@@ -53,8 +53,25 @@ ZONE = Zone(
 )
 
 
-def lookup(loop, coroutine):
-    return run(loop, coroutine)
+@pytest.fixture
+def server():
+    """A name server with ZONE."""
+    with Nameserver(ZONE) as server:
+        yield server
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text(HOSTS)
+    return path
+
+
+@pytest.fixture
+def resolver(kloop, server, hosts):
+    """A resolver that asks this server alone, and knows these hosts."""
+    with kloop.Resolver([server.address], file=None, environment=False, hosts=hosts, timeout=5, attempts=2) as resolver:
+        yield resolver
 
 
 def refused(loop, error, coroutine):

@@ -6,12 +6,8 @@ import io
 import os
 
 import pytest
-from driving import run
+from driving import operations, run
 from peers import pattern
-
-
-def operations(loop):
-    return loop.stats()["operations"]
 
 
 @pytest.fixture

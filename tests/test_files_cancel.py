@@ -9,26 +9,8 @@ import time
 
 import leaks
 import pytest
-from driving import LIMIT_S, run, turns
+from driving import LIMIT_S, cancelled, operations, run, turns, waiting
 from peers import pattern
-
-
-def operations(loop):
-    return loop.stats()["operations"]
-
-
-async def cancelled(task):
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def waiting(coroutine):
-    """A task whose operation the core has."""
-    task = asyncio.ensure_future(coroutine)
-    await turns(3)
-    assert not task.done()
-    return task
 
 
 async def same_descriptors(before):

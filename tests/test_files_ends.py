@@ -9,12 +9,8 @@ import time
 import warnings
 
 import pytest
-from driving import LIMIT_S, run, turns
+from driving import LIMIT_S, operations, run, turns
 from peers import pattern
-
-
-def operations(loop):
-    return loop.stats()["operations"]
 
 
 def is_open(fd):

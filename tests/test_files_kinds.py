@@ -8,13 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from driving import LIMIT_S, run, turns
+from driving import LIMIT_S, operations, run, turns
 from peers import pattern
-
-
-def operations(loop):
-    return loop.stats()["operations"]
-
 
 # ---- what is no regular file
 

@@ -8,27 +8,7 @@ import threading
 import pytest
 from driving import LIMIT_S, run, turns
 from nameserver import REFUSED, SERVFAIL, Nameserver, Zone, reply
-from resolving import HOSTS, ZONE, lookup, refused
-
-
-@pytest.fixture
-def server():
-    with Nameserver(ZONE) as server:
-        yield server
-
-
-@pytest.fixture
-def hosts(tmp_path):
-    path = tmp_path / "hosts"
-    path.write_text(HOSTS)
-    return path
-
-
-@pytest.fixture
-def resolver(kloop, server, hosts):
-    with kloop.Resolver([server.address], file=None, environment=False, hosts=hosts, timeout=5, attempts=2) as resolver:
-        yield resolver
-
+from resolving import ZONE, refused
 
 # ---- records
 
@@ -77,39 +57,39 @@ def resolver(kloop, server, hosts):
 )
 def test_records_of_each_type(loop, resolver, owner, kind, expected):
     for _ in range(2):  # of the server, and of the cache
-        answer = lookup(loop, resolver.resolve(owner, kind))
+        answer = run(loop, resolver.resolve(owner, kind))
         assert [repr(record) for record in answer] == expected
         assert (len(answer), answer[0], answer.name) == (len(expected), answer.records[0], owner)
 
 
 def test_an_alias_is_followed(loop, resolver):
-    answer = lookup(loop, resolver.resolve("Alias.TEST.", "a"))
+    answer = run(loop, resolver.resolve("Alias.TEST.", "a"))
     assert (answer.name, answer.aliases, answer.ttl) == ("www.test", ("alias.test", "next.test"), 7)
     assert [record.address for record in answer] == ["192.0.2.1", "192.0.2.2"]
     assert not answer.stale and not answer.authenticated
 
 
 def test_records_are_frozen_and_hashable(loop, resolver):
-    [record] = lookup(loop, resolver.resolve("web.test", "HTTPS"))
+    [record] = run(loop, resolver.resolve("web.test", "HTTPS"))
     assert {record: 1}[record] == 1
     with pytest.raises(AttributeError):
         record.port = 1
 
 
 def test_a_large_answer_comes_over_tcp(loop, resolver, server):
-    answer = lookup(loop, resolver.resolve("large.test"))
+    answer = run(loop, resolver.resolve("large.test"))
     assert [record.address for record in answer] == [f"192.0.2.{number}" for number in range(200)]
     assert [tcp for *_, tcp in server.asked] == [False, True]
     stats = resolver.stats()
     assert (stats.udp, stats.tcp, stats.truncated) == (1, 1, 1)
     # It is longer than what a call has room for, from the cache too.
-    assert lookup(loop, resolver.resolve("large.test")).records == answer.records
+    assert run(loop, resolver.resolve("large.test")).records == answer.records
     assert len(server.asked) == 2
 
 
 def test_names_that_are_not_ascii(loop, resolver):
-    assert lookup(loop, resolver.resolve("m\xfcnchen.test"))[0].address == "192.0.2.33"
-    assert lookup(loop, resolver.lookup_ip("m\xfcnchen.test", socket.AF_INET)) == ["192.0.2.33"]
+    assert run(loop, resolver.resolve("m\xfcnchen.test"))[0].address == "192.0.2.33"
+    assert run(loop, resolver.lookup_ip("m\xfcnchen.test", socket.AF_INET)) == ["192.0.2.33"]
 
 
 # ---- what there is not
@@ -173,24 +153,24 @@ def test_a_loop_of_another_kind(kloop, resolver):
 
 
 def test_lookup_ip(loop, resolver):
-    assert set(lookup(loop, resolver.lookup_ip("www.test"))) == {"192.0.2.1", "192.0.2.2", "2001:db8::1"}
-    assert lookup(loop, resolver.lookup_ip("www.test", socket.AF_INET6)) == ["2001:db8::1"]
-    assert lookup(loop, resolver.lookup_ip("in.hosts", socket.AF_INET)) == ["192.0.2.80"]
-    assert lookup(loop, resolver.lookup_ip("192.0.2.7")) == ["192.0.2.7"]
+    assert set(run(loop, resolver.lookup_ip("www.test"))) == {"192.0.2.1", "192.0.2.2", "2001:db8::1"}
+    assert run(loop, resolver.lookup_ip("www.test", socket.AF_INET6)) == ["2001:db8::1"]
+    assert run(loop, resolver.lookup_ip("in.hosts", socket.AF_INET)) == ["192.0.2.80"]
+    assert run(loop, resolver.lookup_ip("192.0.2.7")) == ["192.0.2.7"]
     refused(loop, ValueError, resolver.lookup_ip("www.test", socket.AF_UNIX))
     assert resolver.stats().hosts == 1
 
 
 def test_the_search_list(loop, kloop, server):
     with kloop.Resolver([server.address], file=None, search=["nothing.test", "test."], ndots=2) as resolver:
-        assert sorted(lookup(loop, resolver.lookup_ip("www", socket.AF_INET))) == ["192.0.2.1", "192.0.2.2"]
+        assert sorted(run(loop, resolver.lookup_ip("www", socket.AF_INET))) == ["192.0.2.1", "192.0.2.2"]
         assert [owner for owner, *_ in server.asked] == ["www.nothing.test", "www.test"]
         assert resolver.resolv_conf.search == ("nothing.test", "test")
 
 
 def test_lookup_addr(loop, kloop, resolver):
-    assert lookup(loop, resolver.lookup_addr("192.0.2.1")) == ["www.test"]
-    assert lookup(loop, resolver.lookup_addr("192.0.2.80")) == ["in.hosts", "other.hosts"]
+    assert run(loop, resolver.lookup_addr("192.0.2.1")) == ["www.test"]
+    assert run(loop, resolver.lookup_addr("192.0.2.80")) == ["in.hosts", "other.hosts"]
     refused(loop, kloop.NameNotFound, resolver.lookup_addr("192.0.2.200"))
     refused(loop, ValueError, resolver.lookup_addr("www.test"))
 
@@ -199,7 +179,7 @@ def test_lookup_addr(loop, kloop, resolver):
 
 
 def test_a_known_name_is_answered_at_once(loop, resolver, server):
-    lookup(loop, resolver.lookup_ip("www.test"))
+    run(loop, resolver.lookup_ip("www.test"))
     asked = len(server.asked)
 
     def at_once(coroutine):
@@ -220,7 +200,7 @@ def test_a_known_name_is_answered_at_once(loop, resolver, server):
 def test_the_cache(loop, kloop, resolver, server):
     cache = resolver.cache
     assert len(cache) == 0 and cache and cache.entries() == []
-    lookup(loop, resolver.resolve("alias.test"))
+    run(loop, resolver.resolve("alias.test"))
     refused(loop, kloop.NameNotFound, resolver.resolve("nobody.test"))
     refused(loop, kloop.NoRecords, resolver.resolve("empty.test"))
     assert len(cache) == 3 == resolver.stats().entries
@@ -240,16 +220,16 @@ def test_the_cache(loop, kloop, resolver, server):
 
 def test_a_ttl_runs_out(loop, kloop, server):
     with kloop.Resolver([server.address], file=None, max_ttl=0.05) as resolver:
-        lookup(loop, resolver.resolve("www.test"))
-        lookup(loop, asyncio.sleep(0.06))
-        lookup(loop, resolver.resolve("www.test"))
+        run(loop, resolver.resolve("www.test"))
+        run(loop, asyncio.sleep(0.06))
+        run(loop, resolver.resolve("www.test"))
         assert server.count() == 2
 
 
 def test_no_cache(loop, kloop, server):
     with kloop.Resolver([server.address], file=None, cache_entries=0) as resolver:
         for _ in range(2):
-            lookup(loop, resolver.resolve("www.test"))
+            run(loop, resolver.resolve("www.test"))
         assert server.count() == 2 and len(resolver.cache) == 0
 
 
@@ -259,10 +239,10 @@ def test_stale_answers(loop, kloop):
         Nameserver(ZONE, lambda question, _: [reply(question, SERVFAIL)] if silent.is_set() else None) as server,
         kloop.Resolver([server.address], file=None, max_ttl=0.01, serve_stale=3600) as resolver,
     ):
-        assert not lookup(loop, resolver.resolve("www.test")).stale
+        assert not run(loop, resolver.resolve("www.test")).stale
         silent.set()
-        lookup(loop, asyncio.sleep(0.02))
-        answer = lookup(loop, resolver.resolve("www.test"))
+        run(loop, asyncio.sleep(0.02))
+        answer = run(loop, resolver.resolve("www.test"))
         assert (answer.stale, answer.ttl, answer[0].address) == (True, 30, "192.0.2.1")
         assert resolver.stats().stale == 1
 

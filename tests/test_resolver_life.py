@@ -8,27 +8,7 @@ import pytest
 from children import run_python
 from driving import LIMIT_S, joined, run
 from nameserver import TRUNCATED, Nameserver, Zone, reply
-from resolving import HOSTS, ZONE, lookup, refused
-
-
-@pytest.fixture
-def server():
-    with Nameserver(ZONE) as server:
-        yield server
-
-
-@pytest.fixture
-def hosts(tmp_path):
-    path = tmp_path / "hosts"
-    path.write_text(HOSTS)
-    return path
-
-
-@pytest.fixture
-def resolver(kloop, server, hosts):
-    with kloop.Resolver([server.address], file=None, environment=False, hosts=hosts, timeout=5, attempts=2) as resolver:
-        yield resolver
-
+from resolving import ZONE, refused
 
 # ---- loops, threads, processes
 
@@ -177,10 +157,10 @@ def test_a_file_and_its_changes(loop, kloop, server, tmp_path):
                 True,
             )
             assert conf.unknown == ("sortlist",)
-            assert lookup(loop, resolver.resolve("www.test"))[0].address == "192.0.2.1"
+            assert run(loop, resolver.resolve("www.test"))[0].address == "192.0.2.1"
             file.write_text(f"nameserver {other.address}\n")
             resolver.reload()
-            assert lookup(loop, resolver.resolve("www.test"))[0].address == "198.51.100.1"
+            assert run(loop, resolver.resolve("www.test"))[0].address == "198.51.100.1"
             assert resolver.stats().reloads == 1
             file.unlink()
             file.mkdir()

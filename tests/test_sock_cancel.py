@@ -11,21 +11,10 @@ import time
 import weakref
 
 import pytest
-from driving import LIMIT_S, in_thread, joined, run, run_once, turns
+from driving import LIMIT_S, cancelled, in_thread, joined, operations, run, run_once, turns, waiting
 from peers import listening, pair, pattern, read_exactly, reset, unread
 from recorders import Recorder
 from test_sock import datagram_pair, fill, stream_pair
-
-
-async def cancelled(task):
-    """Cancels a task and awaits its end."""
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-def operations(loop):
-    return loop.stats()["operations"]
 
 
 async def no_operations(loop):
@@ -45,14 +34,6 @@ async def cancel_late(loop, task, peer, data):
     loop.call_soon(task.cancel)
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def waiting(coroutine):
-    """A task whose operation the kernel has."""
-    task = asyncio.ensure_future(coroutine)
-    await turns(3)
-    assert not task.done()
-    return task
 
 
 def test_the_message_of_a_cancel(loop):
