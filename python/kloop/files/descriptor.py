@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import _core
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
 
     from typing_extensions import Buffer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Self = TypeVar('Self', bound='BinaryFile')
 T = TypeVar('T')
+L = TypeVar('L', bytes, str)
 
 # Ends of files whose close() was cancelled before it had its turn.
 _endings: set[asyncio.Task[None]] = set()
@@ -31,6 +32,18 @@ def _close_when_idle(loop: Loop, handle: _core.FileHandle, fd: int) -> None:
         _core.file_close_later(loop, fd)
     else:
         idle.add_done_callback(lambda _: _core.file_close_later(loop, fd))
+
+
+async def read_lines(lines: AsyncIterable[L], hint: int | None) -> list[L]:
+    """What readlines() answers: all lines, or as many as it takes to have more than hint bytes or characters."""
+    found: list[L] = []
+    total = 0
+    async for line in lines:
+        found.append(line)
+        total += len(line)
+        if hint is not None and 0 < hint < total:
+            break
+    return found
 
 
 class Turn(asyncio.Lock):
@@ -178,14 +191,7 @@ class BinaryFile:
 
     async def readlines(self, hint: int | None = -1) -> list[bytes]:
         """Reads lines until the end, or until they have more than hint bytes together."""
-        lines = []
-        total = 0
-        async for line in self:
-            lines.append(line)
-            total += len(line)
-            if hint is not None and 0 < hint < total:
-                break
-        return lines
+        return await read_lines(self, hint)
 
     async def writelines(self, lines: Iterable[Buffer]) -> None:
         """Writes each of lines; no separators are added."""

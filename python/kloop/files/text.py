@@ -9,7 +9,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .descriptor import Turn
+from .descriptor import Turn, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -164,14 +164,7 @@ class TextFile:
 
     async def readlines(self, hint: int | None = -1) -> list[str]:
         """Reads lines until the end, or until they have more than hint characters together."""
-        lines = []
-        total = 0
-        async for line in self:
-            lines.append(line)
-            total += len(line)
-            if hint is not None and 0 < hint < total:
-                break
-        return lines
+        return await read_lines(self, hint)
 
     def __aiter__(self) -> AsyncIterator[str]:
         self.buffer._check_open()
