@@ -1,6 +1,7 @@
 """TLS connections that are handed over once they have carried enough: in the middle of what passes."""
 
 import asyncio
+import contextlib
 import random
 import ssl
 
@@ -59,8 +60,23 @@ class Alternating(Recorder):
         super().resume_writing()
 
 
-async def connect(loop, address, context, factory=Recorder):
-    return await loop.create_connection(factory, *address, ssl=context, server_hostname="localhost")
+@contextlib.asynccontextmanager
+async def talking(loop, certificate, context, make):
+    """The protocols of a connection's client and server, both made by make and connected. Both must end well."""
+    made = []
+
+    def factory():
+        made.append(make())
+        return made[-1]
+
+    async with serving(loop, factory, certificate.server()) as address:
+        transport, client = await loop.create_connection(make, *address, ssl=context, server_hostname="localhost")
+        await made[0].called("connection_made")
+        yield client, made[0]
+        transport.close()
+        for protocol in (client, made[0]):
+            await protocol.called("connection_lost")
+            assert protocol.lost_with is None
 
 
 def test_a_short_connection_is_never_handed_over(loop, certificate, client_context):
@@ -82,26 +98,14 @@ def test_data_of_one_direction(loop, certificate, client_context, direction, mak
     data = pattern(MUCH)
 
     async def main():
-        made = []
-
-        def factory():
-            made.append(make())
-            return made[-1]
-
-        async with serving(loop, factory, certificate.server()) as address:
-            transport, protocol = await connect(loop, address, client_context, make)
-            await made[0].called("connection_made")
-            sender, receiver = (made[0], protocol) if direction == "down" else (protocol, made[0])
+        async with talking(loop, certificate, client_context, make) as ends:
+            sender, receiver = reversed(ends) if direction == "down" else ends
             for begin in range(0, MUCH, 10_000):
                 sender.transport.write(data[begin:begin + 10_000])
                 await receiver.received(begin + 10_000)
             assert receiver.data == data
-            assert handed_over(transport, made[0].transport)
+            assert handed_over(*(end.transport for end in ends))
             assert counts(loop) == (2, 0)
-            transport.close()
-            await protocol.called("connection_lost")
-            await made[0].called("connection_lost")
-            assert protocol.lost_with is None and made[0].lost_with is None
 
     run(loop, main())
 
@@ -137,26 +141,13 @@ def test_in_the_middle_of_anything(kloop, certificate, client_context, seed):
                 await asyncio.sleep(0)
 
     async def main():
-        made = []
-
-        def factory():
-            made.append(Pausing())
-            return made[-1]
-
-        async with serving(loop, factory, certificate.server()) as address:
-            transport, protocol = await connect(loop, address, client_context, Pausing)
-            server = made[0]
-            await server.called("connection_made")
-            await asyncio.gather(send(protocol), send(server), protocol.received(len(data)), server.received(len(data)))
-            assert protocol.data == server.data == data
+        async with talking(loop, certificate, client_context, Pausing) as (client, server):
+            await asyncio.gather(send(client), send(server), client.received(len(data)), server.received(len(data)))
+            assert client.data == server.data == data
             if after == 10 * len(data) and len(data) > 10_000:    # of fewer, records count more than bytes
-                assert who(transport) == who(server.transport) == WAITING
+                assert who(client.transport) == who(server.transport) == WAITING
             elif after < len(data):
-                assert handed_over(transport, server.transport)
-            transport.close()
-            await protocol.called("connection_lost")
-            await server.called("connection_lost")
-            assert protocol.lost_with is None and server.lost_with is None
+                assert handed_over(client.transport, server.transport)
 
     run(loop, main())
     loop.close()
