@@ -139,7 +139,9 @@ func (d *Datagram) End() {
 			})
 	}
 	if d.polling {
-		e.awaitEnd(d.token(OpPoll), func() bool { return d.polling }, func(*Completion) { d.polling = false })
+		e.awaitEnd(d.token(OpPoll), func() bool { return d.polling }, func(done *Completion) {
+			d.polling = d.polling && done.More // More: of a ring that is gone
+		})
 	}
 	d.finish()
 }

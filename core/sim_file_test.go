@@ -20,7 +20,7 @@ const (
 type fileEffects struct {
 	times int   // that it had an effect
 	moved int   // bytes of it
-	fd    int   // that an open made
+	made  *file // by an open
 	last  int64 // result that it had
 }
 
@@ -88,7 +88,7 @@ func (k *kernel) fileEffect(kind OpKind, fd int, r *FileRequest, p []byte) int64
 		made := k.add(diskFile)
 		made.disk = k.file(fd).disk
 		made.actor = k.file(fd).actor
-		k.effects[r].fd = made.fd
+		k.effects[r].made = made
 		return int64(made.fd)
 	case OpClose:
 		k.closeByOperation(fd)
@@ -335,8 +335,8 @@ func (p *simDisk) look(r *diskRun, result int) {
 		}
 		if result >= 0 {
 			p.opened = append(p.opened, result)
-		} else if e.times > 0 && errno == errUnknownProgress {
-			p.s.k.closeLater(e.fd) // nobody could know of it
+		} else if e.times > 0 && errno == errUnknownProgress && e.made.open {
+			p.s.k.closeLater(e.made.fd) // nobody could know of it: not even the completion was seen
 		}
 	case OpClose:
 		if result < 0 && e.times == 0 {
