@@ -49,7 +49,7 @@ test-ktls: build $(VENV)/.made-test
 	$(PY) tests/guest/run_go.py --require
 	$(PY) tests/guest/run_python.py --require
 
-check: build $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
+check: build $(VENV)/.made-run $(VENV)/.made-test $(VENV)/.made-lint $(VENV)/bin/staticcheck
 	$(PY) tests/everything.py check
 
 # COMPAT_ARGS: suites, --pythons 3.10 3.14, ...; see tests/compat/__init__.py.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rows import AIODNS, AIOFASTNET, AIOFILES, EPOLL, SPIN, SQPOLL, SSL
+from rows import AIODNS, AIOFASTNET, AIOFILES, EPOLL, GO, IDLE, SPIN, SQPOLL, SSL
 
 # In place of a loop to compare with: the figure itself is meant.
 ABSOLUTE = ""
@@ -85,6 +85,8 @@ GOALS = (
     Goal("tls-handshake/.*", "cpu_us", at_most=1.0),
     Goal("tls-handshake/.*", "cpu_us", at_most=60, base=SSL, difference=True),
     Goal("tls-memory/.*", "kib_conn", at_most=12, base=ABSOLUTE),
+    Goal("tls-memory/.*", "kib_conn", at_most=12, loop=GO, base=ABSOLUTE),
+    Goal("tls-idle/.*", "kib_conn", at_most=12, loop=IDLE, base=ABSOLUTE),
     Goal("file/.*", "per_second", at_least=3, base=AIOFILES),
     Goal("file/.*", "per_second", at_least=1, base="asyncio"),
     Goal("file/.*", "per_second", at_least=1, loop=EPOLL, base="asyncio"),

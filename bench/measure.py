@@ -28,6 +28,9 @@ IDLE_SETTLE_S = 1.5
 # For making and copying files of a GiB on a slow disk.
 FILE_LIMIT_S = 300
 IDLE_S = 3.0
+# Groups of connections that come one after the other, and how long all are idle then.
+TLS_IDLE_GROUPS = 10
+TLS_IDLE_S = 3.0
 STARTUP_RUNS = 9
 # Child processes, enough for a tenth of a second.
 FLOOR_COUNT = "150"
@@ -274,30 +277,46 @@ def memory(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metric
 
 def tls_memory(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
     """The same with TLS."""
+    return _tls_memory(setup, row, variant, malloc, groups=1)
+
+
+def tls_idle(setup: Setup, row: Row, variant: str, malloc: str, _: bool) -> Metrics:
+    """The same, of connections that come in groups, one a second, and have been idle for a while in the end."""
+    return _tls_memory(setup, row, variant, malloc, groups=TLS_IDLE_GROUPS)
+
+
+def _tls_memory(setup: Setup, row: Row, variant: str, malloc: str, groups: int) -> Metrics:
     with tempfile.TemporaryDirectory() as folder:
         native.make_certificate(Path(folder))
         command = python(setup.server_core, variant, malloc, SERVERS / "echo.py", "--tls", folder)
-        return _memory(setup, row, command, "tls", "tlsidle", trusted=f"{folder}/cert.pem")
+        return _memory(setup, row, command, "tls", "tlsidle", groups, trusted=f"{folder}/cert.pem")
 
 
-def _memory(setup: Setup, row: Row, command: dict, first: str, idle: str, **options: str) -> Metrics:
+def _memory(setup: Setup, row: Row, command: dict, first: str, idle: str, groups: int = 1, **options: str) -> Metrics:
     """first: the generator's mode for one connection, after which what all of them share is there. idle: that which
-    holds all of them."""
+    holds all of them, or a group."""
     with Subject(**command) as server:
         addr = native.address(server.first)
         native.load(first, addr, core=setup.load_core, seconds=0.1, warmup_s=0, conns=1, **options)
         before = machine.rss_bytes(server.pid)
-        args = [native.binary(), idle, "-addr", addr, "-conns", str(row.conns)]
+        args = [native.binary(), idle, "-addr", addr, "-conns", str(row.conns // groups)]
         for name, value in options.items():
             args += [f"-{name}", value]
-        holder = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        holders = []
         try:
-            said = holder.stdout.readline() if holder.stdout else ""
-            if said.strip() != "ready":
-                raise native.LoadFailed(f"{row.conns} idle connections: {said!r}")
+            for _ in range(groups):
+                holders.append(subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+                said = holders[-1].stdout.readline()
+                if said.strip() != "ready":
+                    raise native.LoadFailed(f"{row.conns} idle connections: {said!r}")
+                if groups > 1:
+                    time.sleep(1)
+            if groups > 1:
+                time.sleep(TLS_IDLE_S)
             after = machine.rss_bytes(server.pid)
         finally:
-            holder.communicate("")
+            for holder in holders:
+                holder.communicate("")
     return {"kib_conn": (after - before) / row.conns / 1024}
 
 
@@ -335,6 +354,7 @@ KINDS = {
     "tls": tls,
     "tls-handshake": handshake,
     "tls-memory": tls_memory,
+    "tls-idle": tls_idle,
     "tls-oneway": oneway,
     "udp": udp,
     "unix": unix,

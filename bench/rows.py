@@ -18,8 +18,9 @@ WEB_CONNS = 100
 DIRECTIONS = ("download", "upload")
 TLS_ENDS = ("server", "client")
 SPIN, SQPOLL, EPOLL = "kloop+spin", "kloop+sqpoll", "kloop+epoll"
-# What the rows of TLS are compared with: kloop that leaves TLS to OpenSSL, and a peer.
-SSL, AIOFASTNET = "kloop+ssl", "uvloop+aiofastnet"
+# What the rows of TLS are compared with: kloop that leaves TLS to OpenSSL, and a peer; kloop that hands over all
+# connections at once, or those that were idle for a second.
+SSL, AIOFASTNET, GO, IDLE = "kloop+ssl", "uvloop+aiofastnet", "kloop+go", "kloop+idle"
 # What the rows of names are compared with besides libc in a thread, which is what asyncio and uvloop have.
 AIODNS = "uvloop+aiodns"
 # And those of files.
@@ -27,7 +28,7 @@ AIOFILES = "asyncio+aiofiles"
 FILE_DEPTH = 64
 # bench/floor.c, bench/floor_process.c: what is left when the loop, Python and Go are taken away.
 FLOOR = "C floor"
-ONLY_IN_SOME_ROWS = (SPIN, SQPOLL, SSL, AIOFASTNET, AIODNS, AIOFILES, FLOOR)
+ONLY_IN_SOME_ROWS = (SPIN, SQPOLL, SSL, GO, IDLE, AIOFASTNET, AIODNS, AIOFILES, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Row:
             "tls-oneway": (self.name, self.conns),
             "tls-handshake": (self.name, self.conns),
             "tls-memory": (self.conns,),
+            "tls-idle": (self.conns,),
             "web": (self.name, self.conns),
             "file": (self.name, self.conns or ""),
         }.get(self.kind, (self.name,))
@@ -135,6 +137,8 @@ def _tls() -> list[Row]:
     return [
         *(Row("tls", size_bytes=SIZES_BYTES[size], conns=10, **common) for size in ("1K", "16K", "100K")),
         *(Row("tls-oneway", name=direction, conns=1, **common) for direction in DIRECTIONS),
-        *(Row("tls-handshake", name=end, conns=10, **common) for end in TLS_ENDS),
-        Row("tls-memory", conns=1000, extra=common["extra"]),
+        *(Row("tls-handshake", name=end, conns=10, extra=(*common["extra"], GO), mallocs=common["mallocs"])
+          for end in TLS_ENDS),
+        Row("tls-memory", conns=1000, extra=(*common["extra"], GO)),
+        Row("tls-idle", conns=1000, extra=(*common["extra"], GO, IDLE)),
     ]

@@ -28,6 +28,8 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "kloop+sqpoll": ("kloop", {"KLOOP_SQPOLL": "1"}),
     "kloop+epoll": ("kloop", {"KLOOP_DRIVER": "epoll"}),
     "kloop+ssl": ("kloop", {"KLOOP_TLS": "off"}),
+    "kloop+go": ("kloop", {"KLOOP_TLS": "go"}),
+    "kloop+idle": ("kloop", {"KLOOP_TLS_IDLE": "1"}),
     "uvloop+aiofastnet": ("aiofastnet", {}),
     "uvloop+aiodns": ("aiodns", {}),
     "asyncio+aiofiles": ("aiofiles", {}),

@@ -79,8 +79,8 @@ enum {
 	KLOOP_EV_DONE,          /* user: operation, which is over; res: 0 or errno; len: bytes, or poll(2) revents;
 	                         * ptr: what KLOOP_OP_RECEIVE received, valid until the next kloop_poll() */
 	KLOOP_EV_TLS_MESSAGE,   /* user: connection with records; ptr, len: records for the host's TLS, valid as DATA's */
-	KLOOP_EV_TLS_FAILED,    /* user: connection with records; res: the alert; ptr, len: text of what has ended
-	                         * them, valid as DATA's; CLOSED follows */
+	KLOOP_EV_TLS_FAILED,    /* user: connection with records; res: the alert, with KLOOP_TLS_FROM_PEER if it is the
+	                         * peer's; ptr, len: text of what has ended them, valid as DATA's; CLOSED follows */
 	KLOOP_EV_TLS_RETURNED,  /* user: connection with records; from here on DATA are records for the host's TLS, which
 	                         * goes on: the peer wants another handshake */
 	KLOOP_EV_TLS_MOVED,     /* user: connection with records; res: who seals and opens them now, tx | rx << 8;
@@ -175,6 +175,9 @@ enum {
 	KLOOP_TLS_KERNEL,       /* kTLS; while it has TX the host may use sendfile(2), once nothing is queued */
 	KLOOP_TLS_AUTO,         /* the kernel if it can, else the core */
 };
+
+/* Beside an alert, in KLOOP_EV_TLS_FAILED. */
+enum { KLOOP_TLS_FROM_PEER = 0x100 };
 
 /* Hints for the kernel, which are dropped where it knows them not. */
 enum {

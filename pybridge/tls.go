@@ -16,7 +16,8 @@ import (
 )
 
 // tlsRecords is the handler of one connection's records. The host's own TLS, which
-// made the handshake, is shown what comes beside data.
+// made the handshake, is shown what comes beside data, by shadow. A server of TLS 1.3 has
+// none: nothing comes that its TLS would have to know.
 type tlsRecords struct {
 	loop   *loop
 	shadow *ktls.Shadow
@@ -56,8 +57,11 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 	if err != nil {
 		return err
 	}
-	handler := &tlsRecords{loop: l, shadow: ktls.NewShadow(sealer, opener)}
-	shadow := handler.shadow
+	var shadow *ktls.Shadow
+	if client || sealer.Suite().Version == ktls.TLS12 {
+		shadow = ktls.NewShadow(sealer, opener)
+	}
+	handler := &tlsRecords{loop: l, shadow: shadow}
 	use := core.KernelNever
 	switch t.offload {
 	case C.KLOOP_TLS_KERNEL:
@@ -84,7 +88,9 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		Kernel:      use,
 	}, behind)
 	if err != nil {
-		shadow.Wipe()
+		if shadow != nil {
+			shadow.Wipe()
+		}
 		sealer.Wipe()
 		opener.Wipe()
 		return err
@@ -167,7 +173,7 @@ func isDataOf(event *C.struct_kloop_event, tag uint64) bool {
 // records that were made for it.
 func (l *loop) tlsEmitted(c *core.Conn, p []byte) {
 	handler, ok := c.RecordHandler().(*tlsRecords)
-	if !ok {
+	if !ok || handler.shadow == nil {
 		return
 	}
 	p = slices.Clone(p) // the host's is a bytes object
@@ -190,6 +196,9 @@ func (t *tlsRecords) Returned(c *core.Conn) {
 
 // Messages implements core.RecordHandler.
 func (t *tlsRecords) Messages(c *core.Conn, messages []byte) {
+	if t.shadow == nil {
+		return
+	}
 	if records, err := t.shadow.Show(ktls.TypeHandshake, messages); err == nil {
 		t.loop.emitMemory(C.struct_kloop_event{kind: C.KLOOP_EV_TLS_MESSAGE, user: C.uint64_t(c.Tag)}, records)
 	}
@@ -204,12 +213,13 @@ func (t *tlsRecords) RecordsFailed(c *core.Conn, err error) {
 	event := C.struct_kloop_event{kind: C.KLOOP_EV_TLS_FAILED, user: C.uint64_t(c.Tag)}
 	switch {
 	case errors.As(err, &peer):
-		event.res = C.int32_t(peer.Alert)
-		alert := peer.Alert.Content()
-		shown, _ = t.shadow.Show(ktls.TypeAlert, alert[:])
+		event.res = C.int32_t(peer.Alert) | C.KLOOP_TLS_FROM_PEER
+		if alert := peer.Alert.Content(); t.shadow != nil {
+			shown, _ = t.shadow.Show(ktls.TypeAlert, alert[:])
+		}
 	case errors.As(err, &record):
 		event.res = C.int32_t(record.Alert)
-		if record.Alert == ktls.AlertBadRecordMAC {
+		if record.Alert == ktls.AlertBadRecordMAC && t.shadow != nil {
 			shown, _ = t.shadow.ShowCorrupt()
 		}
 	}

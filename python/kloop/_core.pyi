@@ -165,6 +165,7 @@ class LoopCore:
     tls_workers: int
     tls_threshold: int
     tls_after: int
+    tls_idle: float
     tls_background: int
     tls_hints: int
     def _close_core(self) -> None: ...

@@ -48,7 +48,7 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
             _on_records_moved((<StreamCore>target).tls, event.res, (<char *>event.ptr)[:event.len])
     elif kind == KLOOP_EV_TLS_MESSAGE or kind == KLOOP_EV_TLS_FAILED:
         if (<StreamCore>target).tls is not None:
-            _on_record_event((<StreamCore>target).tls, kind, <char *>event.ptr, event.len)
+            _on_record_event((<StreamCore>target).tls, kind, event.res, <char *>event.ptr, event.len)
     elif kind == KLOOP_EV_TLS_RETURNED:
         (<StreamCore>target)._on_tls_returned()
     elif kind == KLOOP_EV_ACCEPTED:

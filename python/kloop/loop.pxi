@@ -65,6 +65,7 @@ cdef class LoopCore:
     cdef TLSScratch tls                 # made for the first TLS connection
     cdef readonly uint32_t tls_offload, tls_workers, tls_threshold     # of TLSOptions
     cdef readonly uint64_t tls_after
+    cdef readonly double tls_idle
     cdef readonly uint32_t tls_background, tls_hints
     cdef uint64_t tls_kernel, tls_go, tls_ssl   # counts of connections by who has their records
     cdef object generation              # of the process that made this loop
@@ -276,6 +277,7 @@ cdef class LoopCore:
         self.tls_offload = _OFFLOADS[options.offload]
         self.tls_workers = options.count_workers()
         self.tls_after = options.after
+        self.tls_idle = options.idle
         self.tls_background = options.background
         self.tls_hints = ((KLOOP_TLS_ZEROCOPY if options.zerocopy else 0)
                           | (KLOOP_TLS_NO_PADDING if options.no_padding else 0))

@@ -284,7 +284,7 @@ cdef class TLSProtocol:
         self.lost_writes += 1
         self.app_closed = True
         self._cancel_timers()
-        self.earning = None
+        _stop_earning(self)
         if state == TLS_HANDSHAKE and exc is None:
             exc = ConnectionAbortedError('the connection was closed during the SSL handshake')
         self._wake_waiter(exc)
@@ -419,7 +419,7 @@ cdef class TLSProtocol:
         if self.state in (TLS_UNWRAPPED, TLS_FLUSHING, TLS_SHUTDOWN):
             return 0
         self.app_closed = True
-        self.earning = None
+        _stop_earning(self)
         if self.state == TLS_HANDSHAKE:
             return self._abort(None)
         self.state = TLS_FLUSHING
@@ -560,5 +560,5 @@ cdef class TLSProtocol:
         return 0
 
     def _go_on_reading(self):
-        if self.state != TLS_HANDSHAKE:
+        if self.state != TLS_HANDSHAKE and not self.offloaded:
             self._go_on()

@@ -2,9 +2,12 @@
 # megabyte more than the core does: see TLSOptions.after. Its records are the SSLObject's. What is kept: the secrets,
 # what of the handshake tells what they are for, how many records have passed since, and the last one of either
 # direction, by which the core proves keys and numbers.
+#
+# A connection that is idle for a while has its hand-over too: of a server of TLS 1.3, OpenSSL's object is freed with it.
 
 cdef enum:
     RECORD_CREDIT = 1024        # bytes that a record counts beside its own
+    IDLE_AT_ONCE = 16           # idle connections handed over in one iteration: one or two milliseconds
 
 cdef struct Passed:
     uint64_t records            # whole ones
@@ -95,7 +98,50 @@ cdef int _start_earning(TLSProtocol t, Handover h) except -1:
     t.earning = h
     t._extra['kloop_tls'] = _WAITING
     t._loop.tls_ssl += 1
+    if t._loop.tls_idle > 0:
+        t.scratch.earning.add(t)
+        if not t.scratch.looking:
+            t.scratch.looking = True
+            t._loop.call_later(t._loop.tls_idle, _look_for_idle, t._loop, None)
     return 0
+
+
+cdef int _stop_earning(TLSProtocol t) except -1:
+    if t.earning is not None:
+        t.earning = None
+        t.scratch.earning.discard(t)
+    return 0
+
+
+def _look_for_idle(LoopCore loop, list rest):
+    """Has those handed over that nothing has passed since the last time. rest: who is still to be looked at."""
+    cdef TLSScratch scratch = loop.tls
+    cdef TLSProtocol t
+    cdef Handover h
+    cdef int left = IDLE_AT_ONCE
+    cdef uint64_t passed
+    if rest is None:
+        rest = list(scratch.earning)
+    while rest and left:
+        t = rest.pop()
+        h = t.earning
+        if h is None:
+            continue
+        passed = h.since_received.size + h.since_sent.size
+        if passed != h.passed:
+            h.passed = passed
+            continue
+        h.idle = True
+        left -= 1
+        if not t.flush_queued:
+            t.flush_queued = True
+            scratch.unflushed.append(t)
+    if rest:
+        loop.call_soon(_look_for_idle, loop, rest)
+        return
+    scratch.looking = bool(scratch.earning)
+    if scratch.looking:
+        loop.call_later(loop.tls_idle, _look_for_idle, loop, None)
 
 
 cdef inline bytes _joined(list parts):
@@ -106,8 +152,7 @@ cdef int _earn(TLSProtocol t, Passed *p, const char *data, Py_ssize_t size) exce
     """More has passed. The hand-over itself awaits the end of the iteration."""
     cdef Handover h = t.earning
     if _count_passed(p, <const unsigned char *>data, size):
-        t.earning = None
-        return 0
+        return _stop_earning(t)
     if not t.flush_queued and _has_earned(t, h):
         t.flush_queued = True
         t.scratch.unflushed.append(t)
@@ -115,7 +160,7 @@ cdef int _earn(TLSProtocol t, Passed *p, const char *data, Py_ssize_t size) exce
 
 
 cdef bint _has_earned(TLSProtocol t, Handover h) noexcept:
-    return (h.since_received.size + h.since_sent.size + RECORD_CREDIT * (h.since_received.records + h.since_sent.records)
+    return h.idle or (h.since_received.size + h.since_sent.size + RECORD_CREDIT * (h.since_received.records + h.since_sent.records)
             >= t._loop.tls_after)
 
 
@@ -130,7 +175,7 @@ cdef int _hand_over_late(TLSProtocol t) except -1:
         return 0
     if t._outgoing.pending:
         _send_control(t)        # an answer that has not been sent is a record that was not counted
-    t.earning = None
+    _stop_earning(t)
     was_paused = s.protocol_paused
     s.protocol_paused = False   # what the stream says next is for the application
     _hand_records_over(t, h)

@@ -5,7 +5,8 @@
 # refuses, tls_data.pxi goes on with the SSLObject, as asyncio does. If not, the transport below takes and gives
 # plaintext, and the SSLObject is kept for what it knows: of what the peer sends, the core shows it
 # messages that are not data (session tickets, alerts), in records made for it. If the peer of a TLS 1.2 connection
-# asks for another handshake, all is the SSLObject's again.
+# asks for another handshake, all is the SSLObject's again. That of a TLS 1.3 server is of no more use, and most of it
+# is freed: see ssl_snapshot.py.
 
 cdef enum:
     HANDSHAKE_MAX = 512 * 1024      # bytes of one direction
@@ -106,9 +107,12 @@ cdef class Handover:
     cdef Py_ssize_t log_size
     cdef object refused             # why there will be no hand-over; '' as long as there may be one
     cdef bint settled               # the handshake is over: what passes now is counted, see tls_earning.pxi
+    cdef bint idle                  # for long enough
+    cdef uint64_t passed            # bytes, when it was last looked whether it is
     cdef Passed since_sent, since_received
 
     def __cinit__(self):
+        self.passed = <uint64_t>-1
         self.sent = []
         self.received = []
         self.refused = ''
@@ -340,7 +344,17 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     t.framed = False
     loop.tls_go += 1
     _tell_offload(t, request.tx, request.rx, reason)
+    if t.server_side and t.tls13:
+        _release_openssl(t)
     return _set_limits(s, t.write_high, t.write_low)
+
+
+cdef int _release_openssl(TLSProtocol t) except -1:
+    from kloop.ssl_snapshot import release_openssl
+    if release_openssl(t._sslobj):
+        t._incoming = t._outgoing = None
+        t.incoming_write = t.outgoing_read = t.ssl_read = t.ssl_write = t.ssl_pending = None
+    return 0
 
 
 cdef int _tell_offload(TLSProtocol t, uint32_t tx, uint32_t rx, object reason) except -1:
@@ -415,13 +429,23 @@ cdef int _deliver_opened(TLSProtocol t, char *data, Py_ssize_t size) except -1:
     return 0
 
 
-cdef int _on_record_event(TLSProtocol t, uint32_t kind, char *data, Py_ssize_t size) except -1:
+cdef object _record_failure(int32_t res, str text):
+    """Why the records have ended, as OpenSSL would say it, if it would."""
+    from kloop.ssl_snapshot import alert_failure, corrupt_failure
+    if res & KLOOP_TLS_FROM_PEER:
+        return alert_failure(res & 0xff)
+    if res == ssl.AlertDescription.ALERT_DESCRIPTION_BAD_RECORD_MAC:
+        return corrupt_failure()
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, text)
+
+
+cdef int _on_record_event(TLSProtocol t, uint32_t kind, int32_t res, char *data, Py_ssize_t size) except -1:
     """The core has a message for the SSLObject, or tells what has ended the records."""
     if t.stream is None or t.stream.conn_lost:
         return 0
     failure = None
     if kind == KLOOP_EV_TLS_FAILED:
-        failure = ssl.SSLError(ssl.SSL_ERROR_SSL, data[:size].decode(errors='replace'))
+        failure = _record_failure(res, data[:size].decode(errors='replace'))
     else:
         t.incoming_write(PyBytes_FromStringAndSize(data, size))
         try:

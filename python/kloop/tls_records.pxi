@@ -44,15 +44,18 @@ cdef class Span:
 
 @cython.final
 cdef class TLSScratch:
-    """What the TLS connections of one loop share: a buffer for plaintext, and who has yet to send."""
+    """What the TLS connections of one loop share: a buffer for plaintext, and lists of them."""
 
     cdef char *plain            # PLAIN_SIZE bytes
     cdef Span span
-    cdef list unflushed
+    cdef list unflushed         # have yet to send
+    cdef set earning            # await their hand-over
+    cdef bint looking           # for idle ones among these
 
     def __cinit__(self):
         self.span = Span.__new__(Span)
         self.unflushed = []
+        self.earning = set()
         self.plain = <char *>PyMem_RawMalloc(PLAIN_SIZE)
         if self.plain is NULL:
             raise MemoryError()

@@ -1,0 +1,179 @@
+"""What an ``ssl.SSLObject`` answers once its OpenSSL object is gone, and how OpenSSL words an alert.
+
+OpenSSL keeps 17 KiB for each connection. A server of TLS 1.3 whose records are the core's has no more use for
+it: its client may send no message but KeyUpdate, unless the context asks for certificates. The application keeps
+the ``SSLObject``, which is told the same by a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, NamedTuple, NoReturn
+
+from .tls_offload import ArmedSSLObject
+
+# What many connections of a server have in common is kept once, and no more than so many kinds of it.
+_AGREED_MAX = 1024
+
+
+class _Agreed(NamedTuple):
+    """What client and server have agreed on, besides keys."""
+
+    version: str | None
+    cipher: tuple[str, str, int] | None
+    shared_ciphers: tuple[tuple[str, str, int], ...] | None
+    alpn: str | None
+    compression: str | None
+    group: str | None
+    client_sigalg: str | None
+    server_sigalg: str | None
+
+
+class SessionSnapshot(NamedTuple):
+    """The attributes of a server's ``ssl.SSLSession``; two are equal if their ``id`` is."""
+
+    id: bytes
+    time: int
+    timeout: int
+    ticket_lifetime_hint: int
+    has_ticket: bool
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SessionSnapshot) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+_agreed: dict[_Agreed, _Agreed] = {}
+
+
+class SSLSnapshot:
+    """In the place of ``SSLObject._sslobj``. Its methods are those that ``ssl.SSLObject`` calls, up to Python 3.15."""
+
+    __slots__ = ('_agreed', '_binding', '_session', 'context', 'session_reused')
+
+    server_side = True
+    server_hostname = None
+
+    def __init__(self, stock: Any) -> None:
+        shared = stock.shared_ciphers()
+        agreed = _Agreed(stock.version(), stock.cipher(), None if shared is None else tuple(shared),
+                         stock.selected_alpn_protocol(), stock.compression(),
+                         *(getattr(stock, name, _none)() for name in ('group', 'client_sigalg', 'server_sigalg')))
+        if len(_agreed) >= _AGREED_MAX:
+            _agreed.clear()
+        self._agreed = _agreed.setdefault(agreed, agreed)
+        self._binding: bytes | None = stock.get_channel_binding('tls-unique')
+        session = stock.session
+        self._session = None if session is None else SessionSnapshot(
+            session.id, session.time, session.timeout, session.ticket_lifetime_hint, session.has_ticket)
+        self.session_reused = stock.session_reused
+        self.context = stock.context
+
+    @property
+    def session(self) -> SessionSnapshot | None:
+        return self._session
+
+    @session.setter
+    def session(self, session: Any) -> NoReturn:
+        raise ValueError('Cannot set session for server-side SSLSocket.')   # OpenSSL's own words
+
+    def version(self) -> str | None:
+        return self._agreed.version
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        return self._agreed.cipher
+
+    def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
+        return None if self._agreed.shared_ciphers is None else list(self._agreed.shared_ciphers)
+
+    def selected_alpn_protocol(self) -> str | None:
+        return self._agreed.alpn
+
+    def compression(self) -> str | None:
+        return self._agreed.compression
+
+    def group(self) -> str | None:
+        return self._agreed.group
+
+    def client_sigalg(self) -> str | None:
+        return self._agreed.client_sigalg
+
+    def server_sigalg(self) -> str | None:
+        return self._agreed.server_sigalg
+
+    def get_channel_binding(self, cb_type: str = 'tls-unique') -> bytes | None:
+        if cb_type != 'tls-unique':
+            raise ValueError(f"'{cb_type}' channel binding type not implemented")
+        return self._binding
+
+    # No client has been asked for a certificate.
+
+    def getpeercert(self, binary_form: bool = False) -> None:
+        return None
+
+    def get_verified_chain(self) -> None:
+        return None
+
+    def get_unverified_chain(self) -> None:
+        return None
+
+    def verify_client_post_handshake(self) -> NoReturn:
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, 'the context asks for no certificate: its verify_mode is CERT_NONE')
+
+    # The records are not OpenSSL's any more.
+
+    def pending(self) -> int:
+        return 0
+
+    def do_handshake(self) -> None:
+        """It is done."""
+
+    def read(self, *args: Any) -> NoReturn:
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, 'the records are read and written by the transport alone')
+
+    write = shutdown = read
+
+
+def _none() -> None:
+    return None
+
+
+def release_openssl(sslobj: Any) -> bool:
+    """Has the SSLObject of a TLS 1.3 server answer from memory, if it can. Its OpenSSL object is freed with the
+    last reference to ``sslobj._sslobj`` that others have."""
+    stock = sslobj._sslobj
+    if type(sslobj) not in (ssl.SSLObject, ArmedSSLObject) or not stock.server_side or stock.version() != 'TLSv1.3':
+        return False
+    # A certificate can be asked for later; one that was given is known in more forms than are worth keeping.
+    if stock.context.verify_mode != ssl.CERT_NONE or stock.getpeercert(True) is not None:
+        return False
+    sslobj._sslobj = SSLSnapshot(stock)
+    return True
+
+
+_shown: ssl.SSLContext | None = None
+
+
+def alert_failure(alert: int) -> ssl.SSLError:
+    """What OpenSSL raises for a fatal alert of the peer's: another object of its is sent the same."""
+    global _shown
+    if _shown is None:
+        _shown = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _shown.check_hostname = False
+    incoming = ssl.MemoryBIO()
+    incoming.write(bytes((21, 3, 3, 0, 2, 2, alert)))   # RFC 8446 sections 5.1 and 6
+    try:
+        _shown.wrap_bio(incoming, ssl.MemoryBIO()).do_handshake()
+    except ssl.SSLError as exc:
+        return exc.with_traceback(None)
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, f'the peer has sent the alert {alert}')
+
+
+def corrupt_failure() -> ssl.SSLError:
+    """What OpenSSL raises for a record that does not open."""
+    reason = 'DECRYPTION_FAILED_OR_BAD_RECORD_MAC'
+    failure = ssl.SSLError(ssl.SSL_ERROR_SSL, f'[SSL: {reason}] decryption failed or bad record mac')
+    failure.library, failure.reason = 'SSL', reason
+    return failure

@@ -1,0 +1,304 @@
+"""A TLS 1.3 server's OpenSSL object is freed with the hand-over; the SSLObject answers as before. Idle connections."""
+
+import asyncio
+import inspect
+import re
+import ssl
+import sys
+
+import pytest
+from driving import LIMIT_S, in_thread, run, turns
+from peers import connected, pattern
+from recorders import Echo, Recorder
+from test_tls_earning import WAITING, counts, handed_over
+from test_tls_handover import both_ends, who
+from test_tls_key_update import tls13
+from tls_wire import WirePeer, serving
+
+NEVER_S = 100_000
+AFTER = 100_000
+
+
+@pytest.fixture
+def loop(kloop, request):
+    """Connections are handed over once the test says that they were idle."""
+    options = getattr(request, "param", {"offload": "auto", "after": AFTER, "idle": NEVER_S})
+    loop = kloop.new_event_loop(tls=kloop.TLSOptions(**options))
+    yield loop
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+async def look(loop):
+    """What happens NEVER_S later."""
+    from kloop import _core
+
+    _core._look_for_idle(loop, None)
+    await turns()
+
+
+async def idle(loop):
+    for _ in range(2):
+        await look(loop)
+
+
+ANSWERS = {
+    "version": (), "cipher": (), "shared_ciphers": (), "selected_alpn_protocol": (),
+    "compression": (), "getpeercert": (True,), "get_channel_binding": (), "pending": (), "do_handshake": (),
+    "get_verified_chain": (), "get_unverified_chain": (), "group": (), "client_sigalg": (), "server_sigalg": (),
+}
+VALUES = ("context", "server_side", "server_hostname", "session_reused")
+SESSION = ("id", "time", "timeout", "ticket_lifetime_hint", "has_ticket")
+
+
+def told(sslobj):
+    """All that an SSLObject tells."""
+    answers = {name: getattr(sslobj, name)(*args) for name, args in ANSWERS.items() if hasattr(sslobj, name)}
+    return {**answers, **{name: getattr(sslobj, name) for name in VALUES},
+            "session": [getattr(sslobj.session, name) for name in SESSION]}
+
+
+def has_openssl(transport):
+    return type(transport.get_extra_info("ssl_object")._sslobj).__module__ == "_ssl"
+
+
+def test_nothing_is_missing():
+    """Every method and property of ssl.SSLObject, and all that these use, is known to the tests and to the snapshot."""
+    from kloop.ssl_snapshot import SSLSnapshot
+
+    public = {name for name in vars(ssl.SSLObject) if not name.startswith("_")}
+    assert public <= {*ANSWERS, *VALUES, "session", "read", "write", "unwrap", "verify_client_post_handshake",
+                       "selected_npn_protocol"}
+    used = set(re.findall(r"self\._sslobj\.(\w+)", inspect.getsource(ssl.SSLObject)))
+    assert used and all(hasattr(SSLSnapshot, name) for name in used - {"selected_npn_protocol"})
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("alpn", [[], ["h2", "http/1.1"]])
+def test_the_object_answers_as_before(loop, certificate, alpn, resumed):
+    server_context, client_context = tls13(certificate.server()), tls13(certificate.client())
+    if alpn:
+        server_context.set_alpn_protocols(alpn)
+        client_context.set_alpn_protocols(alpn)
+    # The one before is alive, but for a session to be resumed only its ticket counts.
+    session = []
+
+    def talk(address):
+        with client_context.wrap_socket(connected(address), server_hostname="localhost",
+                                        session=session[0] if session else None) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            session.append(sock.session)
+            sock.sendall(b"y")
+            assert sock.recv(1) == b"y"
+
+    async def main():
+        made = []
+
+        class Watched(Echo):
+            """Is idle between the two bytes."""
+
+            def data_received(self, data):
+                if data == b"x":
+                    sslobj = self.transport.get_extra_info("ssl_object")
+                    made.append([sslobj, sslobj._sslobj, told(sslobj)])
+                    super().data_received(data)
+                else:
+                    loop.create_task(self.answer_idle(data))
+
+            async def answer_idle(self, data):
+                await idle(loop)
+                assert who(self.transport)[:2] == ("go", "go")
+                assert not has_openssl(self.transport)
+                made[-1].append(told(made[-1][0]))
+                self.transport.write(data)
+
+        async with serving(loop, Watched, server_context) as address:
+            for _ in range(1 + resumed):
+                await in_thread(talk, address)
+        sslobj, stock, before, after = made.pop()
+        assert before == after
+        assert before["session_reused"] is resumed
+        assert before["selected_alpn_protocol"] == (alpn[0] if alpn else None)
+        assert sys.getrefcount(stock) == 2      # ours is the last one
+        return sslobj
+
+    sslobj = run(loop, main())
+    assert sslobj.session == sslobj.session
+    for call in (sslobj.read, lambda: sslobj.write(b"x"), sslobj.unwrap):
+        with pytest.raises(ssl.SSLError, match="are read and written by the transport alone"):
+            call()
+    with pytest.raises(ssl.SSLError, match="verify_mode is CERT_NONE"):
+        sslobj.verify_client_post_handshake()
+    with pytest.raises(ValueError, match="Cannot set session for server-side SSLSocket"):
+        sslobj.session = None
+    with pytest.raises(ValueError, match="'tls-magic' channel binding type not implemented"):
+        sslobj._sslobj.get_channel_binding("tls-magic")
+
+
+def asks_for_certificates(server, client):
+    server.verify_mode = ssl.CERT_OPTIONAL
+
+
+def has_a_certificate(server, client):
+    server.verify_mode = ssl.CERT_REQUIRED
+
+
+def is_of_tls_12(server, client):
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+
+
+def has_objects_of_its_own(server, client):
+    class Own(ssl.SSLObject):
+        pass
+
+    server.sslobject_class = Own
+
+
+@pytest.mark.parametrize("change", [asks_for_certificates, has_a_certificate, is_of_tls_12, has_objects_of_its_own])
+def test_openssl_is_kept_where_it_may_be_needed(loop, certificate, change):
+    server_context, client_context = certificate.server(), certificate.client()
+    server_context.load_verify_locations(certificate.certificate)
+    client_context.load_cert_chain(certificate.certificate, certificate.key)
+    change(server_context, client_context)
+
+    async def main():
+        async with both_ends(loop, server_context, client_context) as (server, client, protocol):
+            await idle(loop)
+            assert who(server)[:2] == who(client)[:2] == ("go", "go")
+            assert has_openssl(server) and has_openssl(client)
+            client.write(b"more")
+            await protocol.received(5)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("record, alert", [
+    (b"\x17\x03\x03\x00\x40" + bytes(64), "ALERT_BAD_RECORD_MAC"),
+    (b"\x17\x03\x03\xff\xff" + bytes(64), "ALERT_RECORD_OVERFLOW"),
+    (b"\x18\x03\x03\x00\x40" + bytes(64), "ALERT_UNEXPECTED_MESSAGE"),
+], ids=["corrupt", "too long", "of no known type"])
+def test_an_alert_is_told_in_openssl_s_words(kloop, certificate, record, alert):
+    """As where OpenSSL itself has the records, but for the line of _ssl.c."""
+    def talk(address):
+        peer = WirePeer(connected(address), tls13(certificate.client())).handshake()
+        peer.incoming.write(record)
+        with pytest.raises(ssl.SSLError):
+            while True:     # behind session tickets
+                try:
+                    peer.tls.read(1)
+                except ssl.SSLWantReadError:
+                    peer.receive()
+        peer.send(peer.outgoing.read())
+        peer.end()
+        peer.close()
+
+    def ends_with(offload):
+        loop = kloop.new_event_loop(tls=kloop.TLSOptions(offload=offload))
+        made = []
+
+        def factory():
+            made.append(Recorder())
+            return made[0]
+
+        async def main():
+            async with serving(loop, factory, tls13(certificate.server())) as address:
+                await in_thread(talk, address)
+                await made[0].called("connection_lost")
+                return made[0].lost_with
+
+        failure = run(loop, main())
+        loop.close()
+        return failure
+
+    by_go, by_openssl = ends_with("go"), ends_with("off")
+    assert type(by_go) is type(by_openssl) is ssl.SSLError
+    assert by_go.library == by_openssl.library == "SSL"
+    assert by_go.reason == by_openssl.reason and alert in by_go.reason
+    assert by_go.args[1].rpartition(" (")[0] == by_openssl.args[1].rpartition(" (")[0] != ""
+
+
+# ---- idle connections
+
+def test_an_idle_connection_is_handed_over(loop, certificate, version_context):
+    async def main():
+        async with both_ends(loop, certificate.server(), version_context) as (server, client, protocol):
+            await look(loop)
+            assert who(server) == who(client) == WAITING
+            client.write(b"once more")
+            await protocol.received(10)
+            await look(loop)        # it was not idle since
+            assert who(server) == who(client) == WAITING
+            await look(loop)
+            assert handed_over(server, client)
+            assert counts(loop) == (2, 0)
+            data = pattern(300_000)
+            client.write(data)
+            await protocol.received(10 + len(data))
+            assert protocol.data[10:] == data
+
+    run(loop, main())
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def version_context(request, certificate):
+    context = certificate.client()
+    context.minimum_version = context.maximum_version = request.param
+    return context
+
+
+def test_one_that_has_paused_reading_is_handed_over_later(loop, certificate):
+    async def main():
+        async with both_ends(loop, certificate.server(), certificate.client()) as (server, client, protocol):
+            server.pause_reading()
+            await idle(loop)
+            assert who(server) == WAITING
+            assert handed_over(client)
+            server.resume_reading()
+            await look(loop)
+            assert handed_over(server)
+            client.write(b"more")
+            await protocol.received(5)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("loop", [{"offload": "auto", "idle": 0}], indirect=True)
+def test_switched_off(loop, certificate):
+    async def main():
+        async with both_ends(loop, certificate.server(), certificate.client()) as (server, client, protocol):
+            await idle(loop)
+            assert who(server) == who(client) == WAITING
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("loop", [{"offload": "auto", "idle": 0.01}], indirect=True)
+def test_many_by_the_clock(loop, certificate):
+    """A few with each iteration, until all have been."""
+    conns = 50
+
+    async def main():
+        made = []
+
+        def factory():
+            made.append(Echo())
+            return made[-1]
+
+        def talk(address):
+            return [WirePeer(connected(address), certificate.client()).handshake() for _ in range(conns)]
+
+        async def all_are_handed_over():
+            while counts(loop)[0] < conns:
+                await asyncio.sleep(0.005)
+
+        async with serving(loop, factory, certificate.server()) as address:
+            peers = await in_thread(talk, address)
+            await asyncio.wait_for(all_are_handed_over(), LIMIT_S)
+            assert counts(loop) == (conns, 0)
+            for peer in peers:
+                peer.close()
+            for echo in made:
+                await echo.lost
+
+    run(loop, main())
