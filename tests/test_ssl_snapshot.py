@@ -263,7 +263,7 @@ def test_one_that_has_paused_reading_is_handed_over_later(loop, certificate):
     run(loop, main())
 
 
-@pytest.mark.parametrize("loop", [{"offload": "auto", "idle": 0}], indirect=True)
+@pytest.mark.parametrize("loop", [{"offload": "auto", "after": AFTER, "idle": 0}], indirect=True)
 def test_switched_off(loop, certificate):
     async def main():
         async with both_ends(loop, certificate.server(), certificate.client()) as (server, client, protocol):
@@ -273,7 +273,7 @@ def test_switched_off(loop, certificate):
     run(loop, main())
 
 
-@pytest.mark.parametrize("loop", [{"offload": "auto", "idle": 0.01}], indirect=True)
+@pytest.mark.parametrize("loop", [{"offload": "auto", "after": AFTER, "idle": 0.01}], indirect=True)
 def test_many_by_the_clock(loop, certificate):
     """A few with each iteration, until all have been."""
     conns = 50
