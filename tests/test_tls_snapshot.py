@@ -108,7 +108,7 @@ def test_the_object_answers_as_before(loop, certificate, alpn, resumed):
 
             async def answer_idle(self, data):
                 await idle(loop)
-                assert who(self.transport)[:2] == ("go", "go")
+                assert handed_over(self.transport)
                 assert not has_openssl(self.transport)
                 made[-1].append(told(made[-1][0]))
                 self.transport.write(data)
@@ -165,7 +165,7 @@ def test_openssl_is_kept_where_it_may_be_needed(loop, certificate, change):
     async def main():
         async with both_ends(loop, server_context, client_context) as (server, client, protocol):
             await idle(loop)
-            assert who(server)[:2] == who(client)[:2] == ("go", "go")
+            assert handed_over(server, client)
             assert has_openssl(server) and has_openssl(client)
             client.write(b"more")
             await protocol.received(5)
