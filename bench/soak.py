@@ -1,8 +1,8 @@
 """Soak: servers under load with random closes, for a long time.
 
 Every byte is verified, nothing may stand still, and neither memory, descriptors, the Go heap nor Python's objects may
-grow. First an echo server with 1,000 connections of 1 KiB messages, then with 10 of 100 KiB; then, where the kernel
-has tc-netem(8) on a network that delays and loses packets, a server of everything: TCP, TLS, unix sockets, datagrams,
+grow. First an echo server with 1,000 connections of 1 KiB messages, then with 10 of 100 KiB; then, where the machine
+allows it on a network that delays and loses packets, a server of everything: TCP, TLS, unix sockets, datagrams,
 child processes, files, names, with clients and children that are killed and connections that are reset.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import machine
 import mixed
 import native
+from network import KINDS, Network, NetworkFailed
 from prepare import check_loops, compile_all, progress
 from subject import SERVERS, Subject, SubjectFailed, python
 
@@ -72,6 +73,8 @@ class Outcome:
     fds: list[int] = field(default_factory=list)
     statuses: list[dict] = field(default_factory=list)
     network: str = ""
+    lossy: bool = False
+    packets: dict = field(default_factory=dict)
     fds_before: int = 0
     fds_after: int = 0
     load: dict = field(default_factory=dict)
@@ -192,14 +195,14 @@ def run_load(command: list[str], core: int, pid: int, seconds: float, outcome: O
         outcome.problems.append(errors.strip() or f"the load ended with {load.returncode}")
 
 
-def run_mixed(loop: str, seconds: float, seed: int) -> Outcome:
+def run_mixed(loop: str, seconds: float, seed: int, network_kind: str) -> Outcome:
     """A server of everything, and clients that are killed."""
     outcome = Outcome(MIXED.name)
     server_core, load_core = machine.cores()
-    with tempfile.TemporaryDirectory(prefix="kloop-soak-") as name, mixed.Network() as network:
+    with tempfile.TemporaryDirectory(prefix="kloop-soak-") as name, Network(network_kind, seed) as network:
         folder = Path(name)
         mixed.prepare(folder)
-        outcome.network = network.said
+        outcome.network, outcome.lossy = network.said, network.lossy
         progress(f"network: {network.said}")
         with Subject(**mixed.server_command(server_core, loop, folder, seed, network)) as server:
             # What runs by itself, children and the first use of everything, is not the load's.
@@ -211,14 +214,15 @@ def run_mixed(loop: str, seconds: float, seed: int) -> Outcome:
             outcome.fds_after = wait_for_quiet(server.pid, outcome.fds_before)
         outcome.server = server.last
         outcome.statuses = mixed.statuses(folder)
+    outcome.packets = network.packets
     judge(outcome, MIXED)
     return outcome
 
 
-def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int) -> Outcome:
+def run_phase(phase: Phase, loop: str, style: str, seconds: float, seed: int, network_kind: str) -> Outcome:
     """One server, one load, from the first connection to the last."""
     if phase is MIXED:
-        return run_mixed(loop, seconds, seed)
+        return run_mixed(loop, seconds, seed, network_kind)
     outcome = Outcome(phase.name)
     server_core, load_core = machine.cores()
     command = python(server_core, loop, "default", SERVERS / "echo.py", "--style", style)
@@ -262,6 +266,7 @@ def describe_mixed(outcome: Outcome, fit: str) -> list[str]:
     lines = [
         f"{outcome.phase}: {'ok' if not outcome.problems else 'FAILED'}",
         f"  network: {outcome.network}",
+        f"  packets: {describe_packets(outcome)}",
         f"  {load.get('total_bytes', 0) / (1 << 30):.2f} GiB verified, {load.get('messages', 0):,} messages in "
         f"{load.get('seconds', 0):.0f} s over tcp, tls and unix, {load.get('closes', 0):,} ends, of each kind; "
         f"{load.get('kills', 0)} clients killed with all their connections",
@@ -281,6 +286,20 @@ def describe_mixed(outcome: Outcome, fit: str) -> list[str]:
             f"fds at most {max(outcome.fds)}, before {outcome.fds_before}, after {outcome.fds_after}"
         )
     return lines
+
+
+def describe_packets(outcome: Outcome) -> str:
+    """What the network did to packets."""
+    packets = dict(outcome.packets)
+    again, mean = packets.pop("sent_again", 0), packets.pop("mean_delay_ms", None)
+    delays = [packets.pop(name, 0) for name in ("min_delay_ms", "max_delay_ms")]
+    words = [f"{count:,} {name}" for name, count in packets.items()]
+    if mean is not None:
+        words.append(f"delays of {delays[0]:.1f} to {delays[1]:.1f} ms, {mean:.1f} ms on average")
+    words.append(f"{again:,} sent again by TCP")
+    if "fastest_connect_s" in outcome.load:
+        words.append(f"the fastest connect took {outcome.load['fastest_connect_s'] * 1000:.2f} ms")
+    return ", ".join(words)
 
 
 def draw(outcomes: list[Outcome], path: Path) -> str:
@@ -318,6 +337,8 @@ def main() -> int:
     parser.add_argument("--style", choices=("protocol", "buffered", "streams"), default="protocol")
     parser.add_argument("--phase", choices=[phase.name for phase in PHASES], help="only this one, for all the time")
     parser.add_argument("--seed", type=int, default=1, help="of the random closes")
+    parser.add_argument("--network", choices=("auto", *KINDS), default="auto",
+                        help="of the mixed phase; auto: the first of these that this machine allows")
     parser.add_argument("--out", type=Path, default=native.ROOT / ".work" / "soak", help="folder of the results")
     chosen = parser.parse_args()
     check_loops([chosen.loop])
@@ -329,8 +350,9 @@ def main() -> int:
     outcomes = []
     for phase in phases:
         try:
-            outcome = run_phase(phase, chosen.loop, chosen.style, seconds, chosen.seed)
-        except (native.LoadFailed, SubjectFailed) as error:
+            outcome = run_phase(phase, chosen.loop, chosen.style, seconds, chosen.seed,
+                                chosen.network)
+        except (native.LoadFailed, SubjectFailed, NetworkFailed) as error:
             outcome = Outcome(phase.name, problems=[str(error)])
         progress("")
         print(describe(outcome), flush=True)

@@ -27,6 +27,10 @@ CHILDREN = 2
 CHILD_LIMIT_S = 30
 # What is written to a child at most; a pipe holds 64 KiB.
 CHILD_BYTES = 300_000
+# A reset may be lost, and is never sent again: without keep-alive (tcp(7)) a connection that has nothing to send would
+# never learn that its peer is gone.
+KEEP_ALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),
+              (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 15))
 # Of three children one is killed in the middle of its work.
 KILLED_PART = 1 / 3
 
@@ -92,22 +96,25 @@ async def listen(options: argparse.Namespace) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     unix_path = str(options.folder / "soak.sock")
     servers = {
-        "tcp": await loop.create_server(FlowControlledEcho, "127.0.0.1", 0, backlog=BACKLOG),
-        "buffered": await loop.create_server(FlowControlledBufferedEcho, "127.0.0.1", 0, backlog=BACKLOG),
-        "streams": await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG),
+        "tcp": await loop.create_server(FlowControlledEcho, options.host, 0, backlog=BACKLOG),
+        "buffered": await loop.create_server(FlowControlledBufferedEcho, options.host, 0, backlog=BACKLOG),
+        "streams": await asyncio.start_server(echo_stream, options.host, 0, backlog=BACKLOG),
         "tls": await loop.create_server(
-            FlowControlledEcho, "127.0.0.1", 0, backlog=BACKLOG, ssl=tls_context(options.folder)
+            FlowControlledEcho, options.host, 0, backlog=BACKLOG, ssl=tls_context(options.folder)
         ),
     }
+    for server in servers.values():     # connections inherit what their listener has
+        for option in KEEP_ALIVE:
+            server.sockets[0].setsockopt(*option)
     listen.kept = [*servers.values(), await loop.create_unix_server(FlowControlledEcho, unix_path, backlog=BACKLOG)]
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER_BYTES)
     udp.setblocking(False)
-    udp.bind(("127.0.0.1", 0))
+    udp.bind((options.host, 0))
     transport, _ = await loop.create_datagram_endpoint(DatagramEcho, sock=udp)
     listen.kept.append(transport)
     where: dict[str, object] = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
-    return {**where, "unix": unix_path, "udp": udp.getsockname()[1]}
+    return {**where, "host": options.host, "unix": unix_path, "udp": udp.getsockname()[1]}
 
 
 async def beside(folder: Path, chance: random.Random, counts: dict[str, int]) -> list[asyncio.Task]:
@@ -155,6 +162,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="with cert.pem and key.pem")
     parser.add_argument("--status", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     gc.collect()
