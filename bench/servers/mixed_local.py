@@ -16,6 +16,8 @@ PART_BYTES = 70_000
 # Of what is begun a part is given up: after how much is chance's.
 CANCELLED_PART = 0.2
 NAMES = 3_000
+# Full within seconds: a cache that has room for all names grows for as many minutes as it takes to ask for each.
+CACHE_ENTRIES = 300
 HEADER = 12
 # Flags of a response: it is one, recursion is wanted and available; and that more does not fit.
 RESPONSE, TRUNCATED = 0x8180, 0x0200
@@ -100,7 +102,8 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 def resolver(port: int) -> kloop.Resolver:
-    return kloop.Resolver([f"127.0.0.1:{port}"], timeout=1, attempts=2, environment=False, file=None)
+    return kloop.Resolver(
+        [f"127.0.0.1:{port}"], timeout=1, attempts=2, cache_entries=CACHE_ENTRIES, environment=False, file=None)
 
 
 async def one_name(resolver: kloop.Resolver, chance: random.Random, counts: dict[str, int]) -> None:
