@@ -38,9 +38,10 @@ def warm_up(server: Subject, folder: Path, seed: int, network: Network) -> None:
         raise native.LoadFailed(f"warm-up: {done.stderr.strip() or f'exit status {done.returncode}'}")
 
 
-def rest(server: Subject) -> None:
-    """The server finishes what it does by itself: then only its clients have descriptors there."""
-    server.ask(signal.SIGUSR1, REST_LIMIT_S)
+def rest(server: Subject) -> dict[str, int]:
+    """The server finishes what it does by itself: then only its clients have descriptors there. Answers what memory it
+    has in use (servers/memory.py)."""
+    return json.loads(server.ask(signal.SIGUSR1, REST_LIMIT_S))
 
 
 def go_on(server: Subject) -> None:

@@ -2,8 +2,8 @@
 on kloop, files and names too.
 
 Prints a line of JSON that says where it listens, serves until SIGTERM, prints a line of JSON. On SIGUSR1 it finishes
-what it does by itself, children, files and names, and says so by a line; on SIGUSR2 it goes on. Meanwhile it appends a
-line to --status each second: how large the Go heap is and how many Python objects there are.
+what it does by itself, children, files and names, and says by a line what memory is then in use; on SIGUSR2 it goes
+on. Meanwhile it appends a line to --status each second: how large the Go heap is and how many Python objects there are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from asyncio.subprocess import PIPE
 from functools import partial
 from pathlib import Path
 
+import memory
 from echo import BufferedEchoProtocol, EchoProtocol, echo_stream, tls_context
 from loops import arguments, new_loop, report, stop_on_signal
 from rounds import Rounds
@@ -140,7 +141,8 @@ async def beside(folder: Path, chance: random.Random, counts: dict[str, int], ro
 
 async def say_at_rest(rounds: Rounds) -> None:
     await rounds.rest()
-    print(json.dumps({"at_rest": True}), flush=True)
+    gc.collect()
+    print(json.dumps(memory.in_use()), flush=True)
 
 
 async def all_gone(loop: asyncio.AbstractEventLoop) -> None:
