@@ -58,13 +58,14 @@ class Network:
             if not why:
                 self.kind, self.lossy = kind, kind in ("netem", "link")
                 self.said += f" ({'; '.join(refused)})" if refused else ""
+                self.before = self._sent_again()
                 return self
             refused.append(f"{kind}: {why}")
         raise NetworkFailed("; ".join(refused))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Takes the network away, once nothing runs in it any more."""
-        again = sum(self._sent_again(prefix) for prefix in {tuple(self.server), tuple(self.load)})
+        again = self._sent_again() - self.before
         dropped = self._netem_counts() if self.kind == "netem" else {}
         output = ""
         if self.holder is not None:
@@ -127,11 +128,14 @@ class Network:
         done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=LIMIT_S, check=False)
         return done.stdout
 
-    def _sent_again(self, prefix: tuple[str, ...]) -> int:
-        """Segments that TCP has sent more than once, of a namespace (proc_pid_net(5), snmp)."""
-        names, values = (line.split() for line in self._run(prefix, "cat", "/proc/net/snmp").splitlines()
-                         if line.startswith("Tcp:"))
-        return int(values[names.index("RetransSegs")])
+    def _sent_again(self) -> int:
+        """Segments that TCP has sent more than once since the namespaces were made (proc_pid_net(5), snmp)."""
+        count = 0
+        for prefix in {tuple(self.server), tuple(self.load)}:
+            names, values = (line.split() for line in self._run(prefix, "cat", "/proc/net/snmp").splitlines()
+                             if line.startswith("Tcp:"))
+            count += int(values[names.index("RetransSegs")])
+        return count
 
     def _netem_counts(self) -> dict[str, float]:
         [queue] = json.loads(self._run(tuple(self.server), "tc", "-s", "-j", "qdisc", "show", "dev", "lo"))
