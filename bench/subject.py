@@ -91,6 +91,11 @@ class Subject:
         if output.strip():
             self.last = json.loads(output.splitlines()[-1])
 
+    def ask(self, signal_number: int, limit_s: float) -> str:
+        """Sends a signal that the program answers by a line."""
+        self.process.send_signal(signal_number)
+        return self._line(limit_s)
+
     def _line(self, limit_s: float) -> str:
         assert self.process.stdout is not None
         deadline = time.monotonic() + limit_s
@@ -99,7 +104,7 @@ class Subject:
         if not line:
             self.process.kill()
             self.process.communicate()
-            raise SubjectFailed(f"{self.process.args} did not start")
+            raise SubjectFailed(f"{self.process.args} said nothing for {limit_s:g} s")
         return line.strip()
 
 

@@ -16,6 +16,7 @@
 //	load certificate makes what a TLS server and its clients need
 //	load echoserver  echo server
 //	load tlsserver   echo server over TLS, for a client that shakes hands
+//	load link        a network of two namespaces that delays and loses packets
 //
 // One goroutine on one locked OS thread drives raw non-blocking sockets through
 // an engine, see there. It looks for events for a while before it sleeps, so

@@ -63,6 +63,8 @@ func main() {
 		err = runCertificate(args)
 	case "echoserver":
 		err = runEchoServer(args)
+	case "link":
+		err = runLink(args)
 	default:
 		printUsage()
 	}
@@ -75,7 +77,7 @@ func main() {
 	}
 }
 
-const modes = "echo idle http udp tls tlsidle download upload handshakes certificate echoserver tlsserver"
+const modes = "echo idle http udp tls tlsidle download upload handshakes certificate echoserver tlsserver link"
 
 func printUsage() {
 	fmt.Fprintln(os.Stderr, "usage: load MODE [options]; load MODE -h lists them. Modes: "+modes)

@@ -16,6 +16,8 @@ PART_BYTES = 70_000
 # Of what is begun a part is given up: after how much is chance's.
 CANCELLED_PART = 0.2
 NAMES = 3_000
+# Full within seconds: a cache that has room for all names grows for as many minutes as it takes to ask for each.
+CACHE_ENTRIES = 300
 HEADER = 12
 # Flags of a response: it is one, recursion is wanted and available; and that more does not fit.
 RESPONSE, TRUNCATED = 0x8180, 0x0200
@@ -37,7 +39,7 @@ async def given_up(work: asyncio.Task, chance: random.Random) -> bool:
     return work.cancelled()
 
 
-async def _one_file(path: Path, data: bytes, chance: random.Random) -> bool:
+async def _use_file(path: Path, data: bytes, chance: random.Random) -> bool:
     """Writes, changes, copies and reads one; answers whether all was as it should."""
     await kloop.files.write_bytes(path, data)
     copy = path.with_suffix(".copy")
@@ -54,20 +56,18 @@ async def _one_file(path: Path, data: bytes, chance: random.Random) -> bool:
     return b"".join(parts) == wanted and (await kloop.files.stat(copy)).st_size == len(wanted)
 
 
-async def files(folder: Path, chance: random.Random, counts: dict[str, int]) -> None:
-    """One file after the other; some are given up in the middle, and then removed all the same."""
-    path = folder / f"soak-{chance.randrange(1 << 30)}"
-    while True:
-        work = asyncio.create_task(_one_file(path, chance.randbytes(chance.randrange(1, FILE_BYTES)), chance))
-        if not await given_up(work, chance):
-            counts["wrong"] += not work.result()
-        for name in (path, path.with_suffix(".copy")):
-            with contextlib.suppress(FileNotFoundError):
-                await kloop.files.unlink(name)
-        left = [name for name in await kloop.files.listdir(folder) if name.startswith(path.name)]
-        counts["wrong"] += bool(left)
-        counts["files"] += 1
-        await asyncio.sleep(chance.random() / 10)
+async def one_file(path: Path, chance: random.Random, counts: dict[str, int]) -> None:
+    """A file; some are given up in the middle, and then removed all the same."""
+    work = asyncio.create_task(_use_file(path, chance.randbytes(chance.randrange(1, FILE_BYTES)), chance))
+    if not await given_up(work, chance):
+        counts["wrong"] += not work.result()
+    for name in (path, path.with_suffix(".copy")):
+        with contextlib.suppress(FileNotFoundError):
+            await kloop.files.unlink(name)
+    left = [name for name in await kloop.files.listdir(path.parent) if name.startswith(path.name)]
+    counts["wrong"] += bool(left)
+    counts["files"] += 1
+    await asyncio.sleep(chance.random() / 10)
 
 
 def address_of(name: bytes) -> IPv4Address:
@@ -101,22 +101,21 @@ class NameServer(asyncio.DatagramProtocol):
         self.transport.sendto(number + flags.to_bytes(2, "big") + counts + question + answer, addr)  # type: ignore
 
 
-async def names(port: int, chance: random.Random, counts: dict[str, int]) -> None:
-    """One question after the other, of a few thousand; an answer must be the right one, a failure may be."""
-    resolver = kloop.Resolver([f"127.0.0.1:{port}"], timeout=1, attempts=2, environment=False, file=None)
-    try:
-        while True:
-            label = f"name-{chance.randrange(NAMES)}"
-            work = asyncio.create_task(_one_name(resolver, label))
-            if not await given_up(work, chance):
-                counts["wrong"] += not work.result()
-            counts["names"] += 1
-            await asyncio.sleep(chance.random() / 100)
-    finally:
-        resolver.close()
+def resolver(port: int) -> kloop.Resolver:
+    return kloop.Resolver(
+        [f"127.0.0.1:{port}"], timeout=1, attempts=2, cache_entries=CACHE_ENTRIES, environment=False, file=None)
 
 
-async def _one_name(resolver: kloop.Resolver, label: str) -> bool:
+async def one_name(resolver: kloop.Resolver, chance: random.Random, counts: dict[str, int]) -> None:
+    """A question, of a few thousand; an answer must be the right one, a failure may be."""
+    work = asyncio.create_task(_look_up(resolver, f"name-{chance.randrange(NAMES)}"))
+    if not await given_up(work, chance):
+        counts["wrong"] += not work.result()
+    counts["names"] += 1
+    await asyncio.sleep(chance.random() / 100)
+
+
+async def _look_up(resolver: kloop.Resolver, label: str) -> bool:
     try:
         answer = await resolver.resolve(label)
     except (kloop.ResolveTimeout, kloop.ServerFailure):     # what is cut off can't be had over TCP here
