@@ -1,10 +1,12 @@
 """A TLS 1.3 server's OpenSSL object is freed with the hand-over; the SSLObject answers as before. Idle connections."""
 
 import asyncio
+import contextvars
+import gc
 import inspect
 import re
 import ssl
-import sys
+import weakref
 
 import pytest
 from driving import LIMIT_S, in_thread, run, turns
@@ -120,11 +122,12 @@ def test_the_object_answers_as_before(loop, certificate, alpn, resumed):
         assert before == after
         assert before["session_reused"] is resumed
         assert before["selected_alpn_protocol"] == (alpn[0] if alpn else None)
-        assert sys.getrefcount(stock) == 2      # ours is the last one
+        assert gc.get_referrers(stock) == []    # but for this frame
+        assert sslobj.session == stock.session and stock.session == sslobj.session
+        assert not sslobj.session != stock.session
         return sslobj
 
     sslobj = run(loop, main())
-    assert sslobj.session == sslobj.session
     for call in (sslobj.read, lambda: sslobj.write(b"x"), sslobj.unwrap):
         with pytest.raises(ssl.SSLError, match="are read and written by the transport alone"):
             call()
@@ -132,6 +135,9 @@ def test_the_object_answers_as_before(loop, certificate, alpn, resumed):
         sslobj.verify_client_post_handshake()
     with pytest.raises(ValueError, match="Cannot set session for server-side SSLSocket"):
         sslobj.session = None
+    with pytest.raises(TypeError, match="The value must be a SSLContext"):
+        sslobj.context = "nonsense"
+    sslobj.context = server_context
     with pytest.raises(ValueError, match="'tls-magic' channel binding type not implemented"):
         sslobj._sslobj.get_channel_binding("tls-magic")
 
@@ -165,10 +171,14 @@ def test_openssl_is_kept_where_it_may_be_needed(loop, certificate, change):
     async def main():
         async with both_ends(loop, server_context, client_context) as (server, client, protocol):
             await idle(loop)
+            assert who(server) == WAITING   # it would cost and free nothing
+            client.write(pattern(AFTER))
+            await protocol.received(1 + AFTER)
+            await turns()
             assert handed_over(server, client)
             assert has_openssl(server) and has_openssl(client)
             client.write(b"more")
-            await protocol.received(5)
+            await protocol.received(1 + AFTER + 4)
 
     run(loop, main())
 
@@ -220,19 +230,22 @@ def test_an_alert_is_told_in_openssl_s_words(kloop, certificate, record, alert):
 
 # ---- idle connections
 
-def test_an_idle_connection_is_handed_over(loop, certificate, version_context):
+def test_an_idle_connection_is_handed_over(loop, certificate):
     async def main():
-        async with both_ends(loop, certificate.server(), version_context) as (server, client, protocol):
+        async with both_ends(loop, certificate.server(), tls13(certificate.client())) as (server, client, protocol):
             await look(loop)
-            assert who(server) == who(client) == WAITING
+            assert who(server) == WAITING
             client.write(b"once more")
             await protocol.received(10)
             await look(loop)        # it was not idle since
-            assert who(server) == who(client) == WAITING
+            assert who(server) == WAITING
             await look(loop)
-            assert handed_over(server, client)
-            assert counts(loop) == (2, 0)
-            data = pattern(300_000)
+            assert handed_over(server)
+            assert counts(loop) == (1, 1)
+            assert who(client) == WAITING   # which has tickets to keep
+            assert server.get_read_buffer_size() == 0
+            server.set_read_buffer_limits(high=1000)
+            data = pattern(30_000)
             client.write(data)
             await protocol.received(10 + len(data))
             assert protocol.data[10:] == data
@@ -240,11 +253,108 @@ def test_an_idle_connection_is_handed_over(loop, certificate, version_context):
     run(loop, main())
 
 
-@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-def version_context(request, certificate):
-    context = certificate.client()
-    context.minimum_version = context.maximum_version = request.param
-    return context
+def test_a_connection_that_has_ended_is_not_kept(loop, certificate):
+    protocols = weakref.WeakSet()
+
+    async def main():
+        async with both_ends(loop, certificate.server(), tls13(certificate.client())) as (server, _, _):
+            protocols.add(server._ssl_protocol)
+
+    run(loop, main())
+    gc.collect()
+    assert not protocols
+
+
+def test_no_variable_of_a_connection_s_context_is_kept(loop, certificate):
+    """By what goes on as long as there are connections: who looks for idle ones, and at the key log."""
+    variable = contextvars.ContextVar("request")
+    contexts = []
+    call_later = loop.call_later
+
+    def watched(delay, callback, *args, context=None):
+        contexts.append((callback.__name__, contextvars.copy_context() if context is None else context))
+        return call_later(delay, callback, *args, context=context)
+
+    async def main():
+        loop.call_later = watched
+        variable.set("of one connection")
+        async with both_ends(loop, certificate.server(), tls13(certificate.client())) as (server, _, _):
+            await look(loop)
+            assert who(server) == WAITING
+
+    run(loop, main())
+    seen = {name: variable in context for name, context in contexts}
+    assert seen["_check_handshake_timeout"] is True
+    assert seen["_look_for_idle"] is seen["_look"] is False
+
+
+@pytest.mark.parametrize("offload", ["off", "go"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_a_session_in_the_server_s_cache(kloop, certificate, offload, version):
+    """Sessions without tickets: OpenSSL forgets those of connections that it thinks have ended badly."""
+    loop = kloop.new_event_loop(tls=kloop.TLSOptions(offload=offload))
+    server_context, client_context = certificate.server(), certificate.client()
+    server_context.options |= ssl.OP_NO_TICKET
+    client_context.maximum_version = version
+
+    def talk(address, session):
+        with client_context.wrap_socket(connected(address), server_hostname="localhost", session=session) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            session, reused = sock.session, sock.session_reused
+            sock.unwrap().close()
+            return session, reused
+
+    async def main():
+        made = []
+
+        def factory():
+            made.append(Echo())
+            return made[-1]
+
+        async with serving(loop, factory, server_context) as address:
+            session, _ = await in_thread(talk, address, None)
+            await made[0].lost
+            _, reused = await in_thread(talk, address, session)
+            await made[1].lost
+            return reused
+
+    assert run(loop, main()) is True
+    run(loop, loop.shutdown_default_executor())
+    loop.close()
+
+
+def test_a_failure_that_openssl_has_no_words_for(kloop, certificate, monkeypatch):
+    """No peer may end the loop, whatever can't be had just now."""
+    from kloop import ssl_snapshot
+
+    def fail(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(ssl_snapshot, "corrupt_failure", fail)
+    monkeypatch.setattr(ssl_snapshot, "release_openssl", fail)
+    loop = kloop.new_event_loop(tls=kloop.TLSOptions(offload="go"))
+    made = []
+
+    def factory():
+        made.append(Recorder())
+        return made[0]
+
+    def talk(address):
+        peer = WirePeer(connected(address), tls13(certificate.client())).handshake()
+        peer.send(b"\x17\x03\x03\x00\x40" + bytes(64))
+        peer.drain()
+        peer.close()
+
+    async def main():
+        async with serving(loop, factory, tls13(certificate.server())) as address:
+            await in_thread(talk, address)
+            await made[0].called("connection_lost")
+            assert counts(loop) == (1, 0)
+
+    run(loop, main())
+    loop.close()
+    assert isinstance(made[0].lost_with, ssl.SSLError)
 
 
 def test_one_that_has_paused_reading_is_handed_over_later(loop, certificate):
@@ -253,7 +363,6 @@ def test_one_that_has_paused_reading_is_handed_over_later(loop, certificate):
             server.pause_reading()
             await idle(loop)
             assert who(server) == WAITING
-            assert handed_over(client)
             server.resume_reading()
             await look(loop)
             assert handed_over(server)
@@ -292,10 +401,44 @@ def test_many_by_the_clock(loop, certificate):
             while counts(loop)[0] < conns:
                 await asyncio.sleep(0.005)
 
-        async with serving(loop, factory, certificate.server()) as address:
+        async with serving(loop, factory, tls13(certificate.server())) as address:
             peers = await in_thread(talk, address)
             await asyncio.wait_for(all_are_handed_over(), LIMIT_S)
             assert counts(loop) == (conns, 0)
+            for peer in peers:
+                peer.close()
+            for echo in made:
+                await echo.lost
+
+    run(loop, main())
+
+
+def test_a_few_with_each_iteration(loop, certificate):
+    conns = 40
+
+    async def main():
+        made = []
+
+        def factory():
+            made.append(Echo())
+            return made[-1]
+
+        def talk(address):
+            return [WirePeer(connected(address), certificate.client()).handshake() for _ in range(conns)]
+
+        async with serving(loop, factory, tls13(certificate.server())) as address:
+            peers = await in_thread(talk, address)
+            while counts(loop)[1] < conns:
+                await asyncio.sleep(0)
+            await look(loop)
+            from kloop import _core
+
+            _core._look_for_idle(loop, None)
+            seen = [counts(loop)[0]]
+            while seen[-1] < conns:
+                await asyncio.sleep(0)
+                seen.append(counts(loop)[0])
+            assert max(after - before for before, after in zip(seen, seen[1:], strict=False)) <= 16
             for peer in peers:
                 peer.close()
             for echo in made:

@@ -7,6 +7,7 @@ the ``SSLObject``, which is told the same by a few hundred bytes.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any, NamedTuple, NoReturn
 
@@ -29,17 +30,20 @@ class _Agreed(NamedTuple):
     server_sigalg: str | None
 
 
-class SessionSnapshot(NamedTuple):
-    """The attributes of a server's ``ssl.SSLSession``; two are equal if their ``id`` is."""
+class SessionSnapshot:
+    """The attributes of a server's ``ssl.SSLSession``. As with these, ``id`` says whether two are equal."""
 
-    id: bytes
-    time: int
-    timeout: int
-    ticket_lifetime_hint: int
-    has_ticket: bool
+    __slots__ = ('has_ticket', 'id', 'ticket_lifetime_hint', 'time', 'timeout')
+
+    def __init__(self, session: ssl.SSLSession) -> None:
+        self.id = session.id
+        self.time, self.timeout = session.time, session.timeout
+        self.ticket_lifetime_hint, self.has_ticket = session.ticket_lifetime_hint, session.has_ticket
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SessionSnapshot) and self.id == other.id
+        if isinstance(other, (SessionSnapshot, ssl.SSLSession)):
+            return self.id == other.id
+        return NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -51,7 +55,7 @@ _agreed: dict[_Agreed, _Agreed] = {}
 class SSLSnapshot:
     """In the place of ``SSLObject._sslobj``. Its methods are those that ``ssl.SSLObject`` calls, up to Python 3.15."""
 
-    __slots__ = ('_agreed', '_binding', '_session', 'context', 'session_reused')
+    __slots__ = ('_agreed', '_binding', '_context', '_session', 'session_reused')
 
     server_side = True
     server_hostname = None
@@ -66,10 +70,19 @@ class SSLSnapshot:
         self._agreed = _agreed.setdefault(agreed, agreed)
         self._binding: bytes | None = stock.get_channel_binding('tls-unique')
         session = stock.session
-        self._session = None if session is None else SessionSnapshot(
-            session.id, session.time, session.timeout, session.ticket_lifetime_hint, session.has_ticket)
+        self._session = None if session is None else SessionSnapshot(session)
         self.session_reused = stock.session_reused
-        self.context = stock.context
+        self._context = stock.context
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return self._context
+
+    @context.setter
+    def context(self, context: Any) -> None:
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError('The value must be a SSLContext')   # CPython's own words
+        self._context = context
 
     @property
     def session(self) -> SessionSnapshot | None:
@@ -140,17 +153,29 @@ def _none() -> None:
     return None
 
 
-def release_openssl(sslobj: Any) -> bool:
-    """Has the SSLObject of a TLS 1.3 server answer from memory, if it can. Its OpenSSL object is freed with the
-    last reference to ``sslobj._sslobj`` that others have."""
+def can_release(sslobj: Any) -> bool:
+    """Whether this is the SSLObject of a TLS 1.3 server that can do without OpenSSL's."""
     stock = sslobj._sslobj
     if type(sslobj) not in (ssl.SSLObject, ArmedSSLObject) or not stock.server_side or stock.version() != 'TLSv1.3':
         return False
     # A certificate can be asked for later; one that was given is known in more forms than are worth keeping.
-    if stock.context.verify_mode != ssl.CERT_NONE or stock.getpeercert(True) is not None:
-        return False
-    sslobj._sslobj = SSLSnapshot(stock)
-    return True
+    return stock.context.verify_mode == ssl.CERT_NONE and stock.getpeercert(True) is None
+
+
+def release_openssl(sslobj: Any) -> None:
+    """Has an SSLObject answer from memory. Its OpenSSL object is freed with the last reference to
+    ``sslobj._sslobj`` that others have."""
+    stock = sslobj._sslobj
+    snapshot = SSLSnapshot(stock)
+    end_session(stock)
+    sslobj._sslobj = snapshot
+
+
+def end_session(stock: Any) -> None:
+    """Has OpenSSL take a connection for one that has ended well: else it would forget the session, which a server
+    may have in its cache (SSL_free(3), SSL_set_shutdown(3)). The close_notify that it makes is for nobody."""
+    with contextlib.suppress(ssl.SSLError):
+        stock.shutdown()
 
 
 _shown: ssl.SSLContext | None = None
@@ -159,13 +184,15 @@ _shown: ssl.SSLContext | None = None
 def alert_failure(alert: int) -> ssl.SSLError:
     """What OpenSSL raises for a fatal alert of the peer's: another object of its is sent the same."""
     global _shown
-    if _shown is None:
-        _shown = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        _shown.check_hostname = False
+    context = _shown
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        _shown = context
     incoming = ssl.MemoryBIO()
     incoming.write(bytes((21, 3, 3, 0, 2, 2, alert)))   # RFC 8446 sections 5.1 and 6
     try:
-        _shown.wrap_bio(incoming, ssl.MemoryBIO()).do_handshake()
+        context.wrap_bio(incoming, ssl.MemoryBIO()).do_handshake()
     except ssl.SSLError as exc:
         return exc.with_traceback(None)
     return ssl.SSLError(ssl.SSL_ERROR_SSL, f'the peer has sent the alert {alert}')

@@ -155,9 +155,10 @@ cdef int _discard_incoming(TLSProtocol t) except -1:
 
 cdef int _control_reading_below(TLSProtocol t) except -1:
     """The transport below stops reading while the application does not take what has come."""
-    cdef Py_ssize_t size = t._incoming.pending
-    if t._transport is None:
+    cdef Py_ssize_t size
+    if t._transport is None or t.offloaded:
         return 0
+    size = t._incoming.pending
     if t._app_reading_paused and size >= t.read_high and not t.ssl_reading_paused:
         t.ssl_reading_paused = True
         t._transport.pause_reading()

@@ -344,16 +344,22 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     t.framed = False
     loop.tls_go += 1
     _tell_offload(t, request.tx, request.rx, reason)
-    if t.server_side and t.tls13:
-        _release_openssl(t)
-    return _set_limits(s, t.write_high, t.write_low)
+    _set_limits(s, t.write_high, t.write_low)
+    return _release_openssl(t)
 
 
 cdef int _release_openssl(TLSProtocol t) except -1:
-    from kloop.ssl_snapshot import release_openssl
-    if release_openssl(t._sslobj):
-        t._incoming = t._outgoing = None
-        t.incoming_write = t.outgoing_read = t.ssl_read = t.ssl_write = t.ssl_pending = None
+    """Frees the most of the SSLObject, if it is of no more use."""
+    try:
+        if not t.tls13 or not t.scratch.snapshot.can_release(t._sslobj):
+            return 0
+        t.scratch.snapshot.release_openssl(t._sslobj)
+    except Exception:       # for want of memory: then it is kept
+        if t._loop._debug:
+            logger.debug('%r: OpenSSL\'s object is kept', t, exc_info=True)
+        return 0
+    t._incoming = t._outgoing = None
+    t.incoming_write = t.outgoing_read = t.ssl_read = t.ssl_write = t.ssl_pending = None
     return 0
 
 
@@ -429,13 +435,16 @@ cdef int _deliver_opened(TLSProtocol t, char *data, Py_ssize_t size) except -1:
     return 0
 
 
-cdef object _record_failure(int32_t res, str text):
+cdef object _record_failure(TLSProtocol t, int32_t res, str text):
     """Why the records have ended, as OpenSSL would say it, if it would."""
-    from kloop.ssl_snapshot import alert_failure, corrupt_failure
-    if res & KLOOP_TLS_FROM_PEER:
-        return alert_failure(res & 0xff)
-    if res == ssl.AlertDescription.ALERT_DESCRIPTION_BAD_RECORD_MAC:
-        return corrupt_failure()
+    try:
+        if res & KLOOP_TLS_FROM_PEER:
+            return t.scratch.snapshot.alert_failure(res & 0xff)
+        if res == ssl.AlertDescription.ALERT_DESCRIPTION_BAD_RECORD_MAC:
+            return t.scratch.snapshot.corrupt_failure()
+    except Exception:       # no peer may end the loop, whatever OpenSSL lacks just now
+        if t._loop._debug:
+            logger.debug('%r: OpenSSL has no words for it', t, exc_info=True)
     return ssl.SSLError(ssl.SSL_ERROR_SSL, text)
 
 
@@ -445,7 +454,7 @@ cdef int _on_record_event(TLSProtocol t, uint32_t kind, int32_t res, char *data,
         return 0
     failure = None
     if kind == KLOOP_EV_TLS_FAILED:
-        failure = _record_failure(res, data[:size].decode(errors='replace'))
+        failure = _record_failure(t, res, data[:size].decode(errors='replace'))
     else:
         t.incoming_write(PyBytes_FromStringAndSize(data, size))
         try:
@@ -483,6 +492,9 @@ cdef int _shut_down_records(TLSProtocol t) except -1:
         return 0
     _write_opened(t)
     t.state = TLS_SHUTDOWN
+    if t.server_side and t._outgoing is not None:
+        t.scratch.snapshot.end_session(t._sslobj._sslobj)
+        t.outgoing_read()
     if t.ended or not t.eof_received_below:
         t._loop._command(KLOOP_CMD_TLS_CLOSE, t.stream.id)
     if not t.eof_received_below:

@@ -6,6 +6,7 @@ here, one for each process: see docs/tls.md.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 import weakref
@@ -53,8 +54,8 @@ class TLSOptions(_Fields):
     ``after``: how many bytes OpenSSL protects of a connection before that, where a record counts 1 KiB beside its
     own: a hand-over costs as much as it gains within so many. 0: at once. The default is 0 where somebody has
     asked for 'kernel' or 'go'; with 'auto', what the variable KLOOP_TLS_AFTER says, else 256 KiB.
-    ``idle``: after how many seconds of silence a connection is handed over all the same, or up to twice as many: of a
-    TLS 1.3 server, 17 KiB of memory are freed then. 0: never. The default is what KLOOP_TLS_IDLE says, else 10.
+    ``idle``: after how many seconds of silence, or up to twice as many, a connection of a TLS 1.3 server is handed
+    over all the same, which frees 17 KiB of memory. 0: never. The default is what KLOOP_TLS_IDLE says, else 10.
 
     For what the kernel protects: ``background``: from how many bytes on a write is sealed and sent by a thread of
     io_uring's own, 0: none is. ``zerocopy``: ``loop.sendfile()`` through a network card that encrypts does not copy
@@ -100,7 +101,7 @@ def _seconds(idle: float | None) -> float:
         told, source = os.environ.get('KLOOP_TLS_IDLE') or IDLE_S, 'KLOOP_TLS_IDLE'
     try:
         seconds = float(told)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = -1.0
     if not 0 <= seconds < _FOREVER_S:
         raise ValueError(f'{source}={told!r}: give a number of seconds, or 0')
@@ -181,7 +182,8 @@ class KeyLog:
         """Clears the log now and then: a context that is armed may be used elsewhere too, and writes on."""
         if loop not in self._watching:
             self._watching.add(loop)
-            loop.call_later(_LOOK_S, self._look, loop, _LOOK_S)
+            # In no connection's context, whose variables would live as long as this goes on.
+            loop.call_later(_LOOK_S, self._look, loop, _LOOK_S, context=contextvars.Context())
 
     def _look(self, loop: Any, interval: float) -> None:
         if not self._armed:

@@ -51,11 +51,14 @@ cdef class TLSScratch:
     cdef list unflushed         # have yet to send
     cdef set earning            # await their hand-over
     cdef bint looking           # for idle ones among these
+    cdef object snapshot        # kloop.ssl_snapshot: an import may fail when it is needed
 
     def __cinit__(self):
         self.span = Span.__new__(Span)
         self.unflushed = []
         self.earning = set()
+        from kloop import ssl_snapshot
+        self.snapshot = ssl_snapshot
         self.plain = <char *>PyMem_RawMalloc(PLAIN_SIZE)
         if self.plain is NULL:
             raise MemoryError()

@@ -189,7 +189,8 @@ def tls_set_write_buffer_limits(self, high=None, low=None):
 
 def tls_get_read_buffer_size(self):
     """Bytes of ciphertext that have arrived and were not decrypted."""
-    return _tls_of(self)._incoming.pending
+    incoming = _tls_of(self)._incoming
+    return 0 if incoming is None else incoming.pending      # gone with what is left of OpenSSL
 
 
 def tls_get_read_buffer_limits(self):
