@@ -337,9 +337,16 @@ func (l *Loop) fileCall(ctx context.Context, spec OperationSpec) (int, error) {
 	}
 	select {
 	case <-w.done:
+	case <-l.ended:
 	case <-ctx.Done():
 		l.Post(w.cancel)
-		<-w.done
+		select {
+		case <-w.done:
+		case <-l.ended:
+		}
+	}
+	if !isDone(w.done) {
+		return 0, ErrClosed // the loop has failed: it keeps the memory
 	}
 	switch {
 	case w.err != nil:

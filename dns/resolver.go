@@ -38,6 +38,7 @@ type Resolver struct {
 	cache     *cache
 	flights   flights
 	turnstile *turnstile
+	underWay  underWay
 	counters  counters
 
 	hosts    watched[*hostsFile]
@@ -125,7 +126,9 @@ func (r *Resolver) load() error {
 		r.cache.clear()
 	}
 	// Connections to the servers of before end when their questions are answered.
-	if loop := r.asked.Load(); loop != nil {
+	if loop := r.asked.Load(); loop != nil && loop.Ended() {
+		abandonPorts(last.servers)
+	} else if loop != nil {
 		loop.Post(func() {
 			for _, s := range last.servers {
 				s.ports.retire()
@@ -190,6 +193,11 @@ func (r *Resolver) closePorts(servers []*server) {
 	loop := r.asked.Load()
 	if loop == nil {
 		return // nobody was asked
+	}
+	if loop.Ended() {
+		abandonPorts(servers)
+		r.lost(loop)
+		return
 	}
 	closed := make(chan struct{})
 	loop.Post(func() {

@@ -187,7 +187,7 @@ var background struct {
 
 // startBackground makes the background loop run, on this driver, and tells of its descriptors.
 func startBackground(driver core.DriverName) error {
-	if background.loop.Load() != nil {
+	if loop := background.loop.Load(); loop != nil && !loop.Ended() {
 		return nil
 	}
 	background.once.Lock()
