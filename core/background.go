@@ -36,6 +36,13 @@ func BackgroundOn(driver DriverName) (*Loop, error) {
 	return background.loop, nil
 }
 
+// RunningBackground is Background if it runs already; nil: it does not.
+func RunningBackground() *Loop {
+	background.mu.Lock()
+	defer background.mu.Unlock()
+	return background.loop
+}
+
 // runBackground makes the loop in the thread that runs it: a ring that another thread has
 // made would have to be made anew.
 func runBackground(driver DriverName, made chan<- error) {

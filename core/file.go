@@ -54,10 +54,18 @@ func OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*Fi
 	return loop.OpenFile(ctx, name, flag, perm)
 }
 
-// ReadFile reads a whole file of at most limit bytes on the background loop of the process. A longer one is
-// an error (EFBIG).
+// ReadFile reads a whole file of at most limit bytes on the background loop of the process; see Loop.ReadFile.
 func ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
-	f, err := OpenFile(ctx, name, os.O_RDONLY, 0)
+	loop, err := Background()
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return loop.ReadFile(ctx, name, limit)
+}
+
+// ReadFile reads a whole file of at most limit bytes. A longer one is an error (EFBIG).
+func (l *Loop) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	f, err := l.OpenFile(ctx, name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}

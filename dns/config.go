@@ -103,10 +103,10 @@ var systemFile = "/etc/resolv.conf"
 
 // readResolvConf answers what applies now. A file that is not there is an empty one, as for libc, and
 // so is the system's where it may not be read. One that somebody has named is an error then.
-func (c *Config) readResolvConf() (ResolvConf, error) {
+func (c *Config) readResolvConf(from disk) (ResolvConf, error) {
 	conf := c.ResolvConf
 	if c.File != "" {
-		text, err := os.ReadFile(c.File)
+		text, err := from.read(c.File)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !(c.File == systemFile && isUnreadable(err)) {
 			return conf, fmt.Errorf("dns: %w", err)
 		}

@@ -66,7 +66,7 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 			return nil, err
 		}
 	}
-	endpoints, err := r.endpoints(service, hints)
+	endpoints, err := r.endpoints(ctx, service, hints)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 		return nil, err
 	}
 	if len(hostInfo.ips) > 1 {
-		hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+		hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get(ctx))
 	}
 	return hostInfo.join(endpoints, hints), nil
 }
@@ -171,7 +171,7 @@ func (r *Resolver) hostInfo(ctx context.Context, host string, hints Hints) (*hos
 	if hints.Flags&AI_NUMERICHOST != 0 {
 		return nil, EAI_NONAME
 	}
-	if foreign := r.nsswitch.get().foreignHosts; foreign != "" {
+	if foreign := r.nsswitch.get(ctx).foreignHosts; foreign != "" {
 		return nil, fmt.Errorf("%w: hosts: %s", ErrAskLibc, foreign)
 	}
 	if !isASCII(host) {
@@ -330,7 +330,7 @@ func (k *sockKind) endpoint(hints Hints, port uint16) endpoint {
 }
 
 // endpoints answers the kinds of sockets that hints and service allow, with their ports.
-func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
+func (r *Resolver) endpoints(ctx context.Context, service *string, hints Hints) ([]endpoint, error) {
 	fitting := make([]*sockKind, 0, len(sockKinds))
 	for i := range sockKinds {
 		if k := &sockKinds[i]; k.fits(hints) {
@@ -352,7 +352,7 @@ func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
 	case len(fitting) == 0, explicit && fitting[0].noService && named:
 		return nil, EAI_SERVICE
 	case !isPort:
-		return r.namedEndpoints(*service, fitting, explicit, hints)
+		return r.namedEndpoints(ctx, *service, fitting, explicit, hints)
 	}
 	if explicit {
 		return []endpoint{fitting[0].endpoint(hints, port)}, nil
@@ -385,14 +385,14 @@ func servicePortNumber(s string) (port uint16, isPort, isNumber bool) {
 }
 
 // namedEndpoints looks up a service: for the one kind that is asked for, or for all that have it.
-func (r *Resolver) namedEndpoints(name string, fitting []*sockKind, explicit bool, hints Hints) ([]endpoint, error) {
-	if foreign := r.nsswitch.get().foreignServices; foreign != "" {
+func (r *Resolver) namedEndpoints(ctx context.Context, name string, fitting []*sockKind, explicit bool, hints Hints) ([]endpoint, error) {
+	if foreign := r.nsswitch.get(ctx).foreignServices; foreign != "" {
 		return nil, fmt.Errorf("%w: services: %s", ErrAskLibc, foreign)
 	}
 	if explicit {
 		fitting = fitting[:1]
 	}
-	ports := r.services.get().ports
+	ports := r.services.get(ctx).ports
 	var all []endpoint
 	for _, k := range fitting {
 		if port, there := ports[service{name, k.name}]; there && !k.noService {

@@ -48,17 +48,17 @@ func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]net
 	if err != nil {
 		return nil, err
 	}
-	return r.routes.sort(found.ips, r.gaiConf.get()), nil
+	return r.routes.sort(found.ips, r.gaiConf.get(ctx)), nil
 }
 
 // addresses asks the sources of nsswitch.conf in their order.
 func (r *Resolver) addresses(ctx context.Context, host string, want families) (*addresses, error) {
 	var last error = &Error{Name: host, Err: ErrNotFound}
-	for _, source := range r.nsswitch.get().hosts {
+	for _, source := range r.nsswitch.get(ctx).hosts {
 		var found *addresses
 		var err error
 		if source.name == "files" {
-			found, err = r.hostAddresses(host, want)
+			found, err = r.hostAddresses(ctx, host, want)
 		} else {
 			found, err = r.searchAddresses(ctx, host, want)
 		}
@@ -82,10 +82,10 @@ func nssStatusOf(err error) nssStatus {
 }
 
 // hostAddresses looks into the hosts file.
-func (r *Resolver) hostAddresses(host string, want families) (*addresses, error) {
+func (r *Resolver) hostAddresses(ctx context.Context, host string, want families) (*addresses, error) {
 	found := &addresses{}
-	for _, line := range r.hosts.get().find(host) {
-		if len(found.ips) > 0 && want.one() && !r.hostConf.get() {
+	for _, line := range r.hosts.get(ctx).find(host) {
+		if len(found.ips) > 0 && want.one() && !r.hostConf.get(ctx) {
 			break
 		}
 		ip := line.ip
@@ -131,7 +131,7 @@ func candidates(host string, conf *ResolvConf) []string {
 
 // searchAddresses asks the DNS for each candidate until one has addresses.
 func (r *Resolver) searchAddresses(ctx context.Context, host string, want families) (*addresses, error) {
-	r.reloadIfChanged()
+	r.reloadIfChanged(ctx)
 	conf := &r.setup.Load().conf
 	if conf.NoAAAA {
 		want.v6 = false
@@ -321,9 +321,9 @@ func addressOf(rr wire.RR) netip.Addr {
 // dot at their end.
 func (r *Resolver) LookupAddr(ctx context.Context, ip netip.Addr) ([]string, error) {
 	var last error = &Error{Name: ip.String(), Err: ErrNotFound}
-	for _, source := range r.nsswitch.get().hosts {
+	for _, source := range r.nsswitch.get(ctx).hosts {
 		if source.name == "files" {
-			if names := r.hosts.get().names(ip); names != nil {
+			if names := r.hosts.get(ctx).names(ip); names != nil {
 				r.counters.hosts.Add(1)
 				return names, nil
 			}
