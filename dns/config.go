@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"kloop/core"
+	"kloop/ktls/tlsconn"
 )
 
 // Paths of the files that libc reads.
@@ -61,6 +63,10 @@ type Config struct {
 	// 53. Its ServerName is what the servers' certificates must name; "": their addresses.
 	// nil: UDP and TCP.
 	TLS *tls.Config
+
+	// TLSRecords says who protects the records of these connections once crypto/tls has made the
+	// handshake: see tlsconn.Options.Records. "": the kernel or package ktls, if they can.
+	TLSRecords string
 }
 
 // DefaultConfig asks no server that it was not told of, and reads no file.
@@ -86,6 +92,8 @@ func SystemConfig() Config {
 
 func (c *Config) check() error {
 	switch {
+	case !slices.Contains([]string{tlsconn.Auto, tlsconn.Kernel, tlsconn.Go, tlsconn.TLS}, c.TLSRecords):
+		return fmt.Errorf("dns: TLSRecords is %q: %w", c.TLSRecords, tlsconn.ErrRecords)
 	case c.Concurrency < 1:
 		return errors.New("dns: Concurrency must be at least 1")
 	case c.Queue < 0, c.CacheEntries < 0, c.MaxTTL < 0, c.MaxNegativeTTL < 0, c.ServeStale < 0:
