@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -122,17 +121,12 @@ func (r *Resolver) narrow(hints *Hints) error {
 
 // configured says of which families this host has addresses besides 127.0.0.1 and ::1.
 func configured() (v4, v6 bool) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
+	all := ownAddresses()
+	if all == nil {
 		return true, true // as glibc, when it can't know
 	}
-	for _, a := range all {
-		subnet, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		ip, _ := netip.AddrFromSlice(subnet.IP)
-		switch ip = ip.Unmap(); {
+	for ip := range all {
+		switch {
 		case ip.Is4() && ip != netip.AddrFrom4([4]byte{127, 0, 0, 1}):
 			v4 = true
 		case ip.Is6() && ip != netip.IPv6Loopback():

@@ -133,6 +133,7 @@ func candidates(host string, conf *ResolvConf) []string {
 func (r *Resolver) searchAddresses(ctx context.Context, host string, want families) (*addresses, error) {
 	r.reloadIfChanged(ctx)
 	conf := &r.setup.Load().conf
+	sorted := want.v4 && !want.v6 // libc sorts where IPv4 addresses alone are asked for, not where no-aaaa leaves these
 	if conf.NoAAAA {
 		want.v6 = false
 		if !want.v4 {
@@ -145,6 +146,9 @@ func (r *Resolver) searchAddresses(ctx context.Context, host string, want famili
 	for i := 0; i < len(names); i++ {
 		found, err := r.domainAddresses(ctx, names[i], want, conf.SingleRequest)
 		if err == nil {
+			if sorted && len(conf.Sortlist) > 0 {
+				sortByNetworks(found.ips, conf.Sortlist)
+			}
 			return found, nil
 		}
 		if i == 0 && isHost(names[i], host) {
