@@ -83,6 +83,7 @@ func (l *Loop) OpenFile(ctx context.Context, name string, flag int, perm fs.File
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
+	OwnDescriptor(fd)
 	f := &File{loop: l, name: name, fd: fd, appends: flag&os.O_APPEND != 0}
 	_, err = unix.Seek(fd, 0, io.SeekCurrent) // which looks at nothing but the open file
 	f.polled = err == unix.ESPIPE
@@ -257,6 +258,7 @@ func (f *File) Close() error {
 		return f.error("close", os.ErrClosed)
 	}
 	f.closed = true
+	disownDescriptor(f.fd)
 	_, err := f.loop.fileCall(context.Background(), OperationSpec{Kind: OpClose, FD: f.fd})
 	if errors.Is(err, ErrClosed) { // the loop
 		err = unix.Close(f.fd)

@@ -82,7 +82,7 @@ func (s *ports) next(loop *core.Loop, at netip.AddrPort, c *counters) (*port, er
 // abandon closes the sockets of a loop that has ended: nobody else is told of them any more.
 func (s *ports) abandon() {
 	for p := range s.open {
-		_ = unix.Close(p.fd)
+		core.CloseDescriptor(p.fd)
 		p.closed()
 	}
 }
@@ -123,12 +123,13 @@ func openPort(loop *core.Loop, at netip.AddrPort) (*port, error) {
 	if err != nil {
 		return nil, err
 	}
+	core.OwnDescriptor(fd)
 	p := &port{engine: loop.Engine(), fd: fd, opened: time.Now(), waiting: map[uint16]*quick{}}
 	if err = unix.Connect(fd, to); err == nil {
 		p.endpoint, err = p.engine.AdoptDatagram(fd, p)
 	}
 	if err != nil {
-		_ = unix.Close(fd)
+		core.CloseDescriptor(fd)
 		return nil, err
 	}
 	p.endpoint.Resume()
@@ -216,7 +217,7 @@ func (p *port) Sent(*core.Datagram, int, int) {}
 
 // DatagramClosed implements core.DatagramHandler.
 func (p *port) DatagramClosed(*core.Datagram) {
-	_ = unix.Close(p.fd)
+	core.CloseDescriptor(p.fd)
 	if p.idle != nil {
 		p.idle.Stop()
 	}

@@ -196,10 +196,15 @@ func startBackground(driver core.DriverName) error {
 		return err
 	}
 	ring, wake := loop.Descriptors()
-	C.kloop_set_background_fds(C.int32_t(ring), C.int32_t(wake))
+	noteDescriptor(ring, true)
+	noteDescriptor(wake, true)
+	core.WatchDescriptors(noteDescriptor)
 	background.loop.Store(loop)
 	return nil
 }
+
+// noteDescriptor has a descriptor closed in a forked child, or not any more.
+func noteDescriptor(fd int, open bool) { C.kloop_note_descriptor(C.int32_t(fd), C._Bool(open)) }
 
 // answer looks up what is asked, and packs what kloop.h's kloop_lookup says.
 func (q *question) answer(ctx context.Context, r *dns.Resolver) (packed []byte) {
