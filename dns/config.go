@@ -65,7 +65,7 @@ type Config struct {
 	TLS *tls.Config
 
 	// TLSRecords says who protects the records of these connections once crypto/tls has made the
-	// handshake: see tlsconn.Options.Records. "": the kernel or package ktls, if they can.
+	// handshake: tlsconn.TLS; or tlsconn.Go, which is "" too: package ktls, if it knows the suite.
 	TLSRecords string
 }
 
@@ -92,8 +92,8 @@ func SystemConfig() Config {
 
 func (c *Config) check() error {
 	switch {
-	case !slices.Contains([]string{tlsconn.Auto, tlsconn.Kernel, tlsconn.Go, tlsconn.TLS}, c.TLSRecords):
-		return fmt.Errorf("dns: TLSRecords is %q: %w", c.TLSRecords, tlsconn.ErrRecords)
+	case !slices.Contains([]string{"", tlsconn.Go, tlsconn.TLS}, c.TLSRecords):
+		return fmt.Errorf("dns: TLSRecords is %q: give %q or %q", c.TLSRecords, tlsconn.Go, tlsconn.TLS)
 	case c.Concurrency < 1:
 		return errors.New("dns: Concurrency must be at least 1")
 	case c.Queue < 0, c.CacheEntries < 0, c.MaxTTL < 0, c.MaxNegativeTTL < 0, c.ServeStale < 0:

@@ -27,8 +27,8 @@ type version struct {
 	file     os.FileInfo
 }
 
-// versionOf asks for the state of a file by stat(2), of which what is in use is in the kernel's memory: 1 µs, where a ring has one
-// of its threads do it and wake two others for the answer.
+// versionOf asks for the state of a file by stat(2), of which what is in use is in the kernel's memory: with a ring one of
+// its threads does it and wakes two others for the answer, and the one lookup a second that asks takes 0.5 ms instead of 0.09.
 func versionOf(path string) version {
 	if path == "" {
 		return version{}

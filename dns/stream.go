@@ -284,7 +284,11 @@ func startTLS(ctx context.Context, conn net.Conn, c *Config, s *server) (net.Con
 		config = config.Clone()
 		config.ServerName = s.addr.Addr().WithZone("").String()
 	}
-	made, err := tlsconn.NewConfig(config, tlsconn.Options{Records: c.TLSRecords, Workers: 1})
+	options := tlsconn.Options{Records: tlsconn.Go, Workers: 1}
+	if c.TLSRecords != "" {
+		options.Records = c.TLSRecords
+	}
+	made, err := tlsconn.NewConfig(config, options)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
