@@ -15,6 +15,7 @@ import (
 type quick struct {
 	r        *Resolver
 	loop     *core.Loop
+	place    place
 	work     *flight
 	setup    *setup
 	server   *server

@@ -7,35 +7,54 @@ import (
 	"kloop/core"
 )
 
-// underWay are the quick questions that nobody but a loop's thread would end.
+// underWay are the quick questions that nobody but a loop's thread would end: a list, as two threads take turns at its lock for
+// each question, which must be short.
 type underWay struct {
-	mu     sync.Mutex
-	quicks map[*quick]struct{}
+	mu    sync.Mutex
+	first *quick
+}
+
+// place is a question's in the list.
+type place struct {
+	listed     bool
+	prev, next *quick
 }
 
 func (u *underWay) begin(q *quick) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.quicks == nil {
-		u.quicks = map[*quick]struct{}{}
+	q.place = place{listed: true, next: u.first}
+	if u.first != nil {
+		u.first.place.prev = q
 	}
-	u.quicks[q] = struct{}{}
+	u.first = q
 }
 
 // end says that it was under way: who ends it has to see to what becomes of the question.
 func (u *underWay) end(q *quick) (was bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	_, was = u.quicks[q]
-	delete(u.quicks, q)
-	return was
+	at := q.place
+	q.place = place{}
+	if !at.listed {
+		return false
+	}
+	if at.prev != nil {
+		at.prev.place.next = at.next
+	} else {
+		u.first = at.next
+	}
+	if at.next != nil {
+		at.next.place.prev = at.prev
+	}
+	return true
 }
 
 // of answers those of a loop.
 func (u *underWay) of(loop *core.Loop) (quicks []*quick) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for q := range u.quicks {
+	for q := u.first; q != nil; q = q.place.next {
 		if q.loop == loop {
 			quicks = append(quicks, q)
 		}
