@@ -12,6 +12,8 @@ import (
 var background struct {
 	mu   sync.Mutex
 	loop *Loop // nil: not yet, or it has failed
+	// failed are kept, as the kernel may still use memory that these refer to.
+	failed []*Loop
 }
 
 // Background answers the background loop of the process, which is started when it is first
@@ -34,6 +36,13 @@ func BackgroundOn(driver DriverName) (*Loop, error) {
 	return background.loop, nil
 }
 
+// RunningBackground is Background if it runs already; nil: it does not.
+func RunningBackground() *Loop {
+	background.mu.Lock()
+	defer background.mu.Unlock()
+	return background.loop
+}
+
 // runBackground makes the loop in the thread that runs it: a ring that another thread has
 // made would have to be made anew.
 func runBackground(driver DriverName, made chan<- error) {
@@ -51,10 +60,22 @@ func runBackground(driver DriverName, made chan<- error) {
 	broken := runContained(loop)
 	background.mu.Lock()
 	background.loop = nil
+	if broken != nil {
+		background.failed = append(background.failed, loop)
+	}
 	background.mu.Unlock()
-	if broken == nil {
+	if broken != nil {
+		loop.abandon()
+	} else {
 		_ = loop.Close()
 	}
+}
+
+// abandon ends a loop of whose state nothing is known any more: all who wait for it are told, as by Close, and what is
+// posted never runs. Its descriptors stay open, as others may be about to wake it.
+func (l *Loop) abandon() {
+	l.engine.closed = true
+	close(l.ended)
 }
 
 // runContained runs a loop, and answers its panic as an error: the process may be another's than Go's, and

@@ -54,10 +54,18 @@ func OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*Fi
 	return loop.OpenFile(ctx, name, flag, perm)
 }
 
-// ReadFile reads a whole file of at most limit bytes on the background loop of the process. A longer one is
-// an error (EFBIG).
+// ReadFile reads a whole file of at most limit bytes on the background loop of the process; see Loop.ReadFile.
 func ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
-	f, err := OpenFile(ctx, name, os.O_RDONLY, 0)
+	loop, err := Background()
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return loop.ReadFile(ctx, name, limit)
+}
+
+// ReadFile reads a whole file of at most limit bytes. A longer one is an error (EFBIG).
+func (l *Loop) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	f, err := l.OpenFile(ctx, name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +83,7 @@ func (l *Loop) OpenFile(ctx context.Context, name string, flag int, perm fs.File
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
+	OwnDescriptor(fd)
 	f := &File{loop: l, name: name, fd: fd, appends: flag&os.O_APPEND != 0}
 	_, err = unix.Seek(fd, 0, io.SeekCurrent) // which looks at nothing but the open file
 	f.polled = err == unix.ESPIPE
@@ -249,6 +258,7 @@ func (f *File) Close() error {
 		return f.error("close", os.ErrClosed)
 	}
 	f.closed = true
+	disownDescriptor(f.fd)
 	_, err := f.loop.fileCall(context.Background(), OperationSpec{Kind: OpClose, FD: f.fd})
 	if errors.Is(err, ErrClosed) { // the loop
 		err = unix.Close(f.fd)
@@ -337,9 +347,16 @@ func (l *Loop) fileCall(ctx context.Context, spec OperationSpec) (int, error) {
 	}
 	select {
 	case <-w.done:
+	case <-l.ended:
 	case <-ctx.Done():
 		l.Post(w.cancel)
-		<-w.done
+		select {
+		case <-w.done:
+		case <-l.ended:
+		}
+	}
+	if !isDone(w.done) {
+		return 0, ErrClosed // the loop has failed: it keeps the memory
 	}
 	switch {
 	case w.err != nil:

@@ -46,7 +46,7 @@ type Loop struct {
 	servers map[*Listener]*Server
 
 	netListeners map[*NetListener]struct{} // the loop's thread alone uses it
-	ended        chan struct{}             // closed by Close: nothing that is posted runs any more
+	ended        chan struct{}             // closed by Close or abandon: nothing that is posted runs any more
 }
 
 // Server is a listening socket of a Loop.
@@ -232,8 +232,11 @@ func (l *Loop) Connected(x *Connect, err error) {
 // Post runs f in the loop's thread. For any goroutine.
 func (l *Loop) Post(f func()) { l.engine.Post(f) }
 
-// Ended says that Close was called: what is posted from then on may never run.
+// Ended says that Close was called, or that the background loop has failed: what is posted from then on may never run.
 func (l *Loop) Ended() bool { return isDone(l.ended) }
+
+// Done is closed when the loop has ended; see Ended.
+func (l *Loop) Done() <-chan struct{} { return l.ended }
 
 // Stop makes Run return after the iteration under way. For any goroutine.
 func (l *Loop) Stop() {

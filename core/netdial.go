@@ -188,6 +188,7 @@ func (l *Loop) DialConn(ctx context.Context, at netip.AddrPort) (*NetConn, error
 	if err != nil {
 		return nil, fmt.Errorf("kloop: socket: %w", err)
 	}
+	OwnDescriptor(fd)
 	d := &netDial{loop: l, fd: fd, outcome: make(chan error, 1)}
 	l.Post(func() { d.start(raw) })
 	return d.wait(ctx)

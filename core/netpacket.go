@@ -82,6 +82,7 @@ func (l *Loop) DialPacket(at netip.AddrPort) (*NetPacketConn, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
+	OwnDescriptor(fd)
 	if err := unix.Connect(fd, sockaddrOf(at, scopeOf(raw))); err != nil {
 		closeFD(fd)
 		return nil, os.NewSyscallError("connect", err)

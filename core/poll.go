@@ -3,8 +3,6 @@ package core
 import (
 	"errors"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // pollReapMax bounds the completions that one Poll handles, so that timers and
@@ -57,7 +55,3 @@ func (e *Engine) wait(timeoutNS int64) error {
 func isRetry(err error) bool {
 	return errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EBUSY)
 }
-
-// closeFD closes a descriptor of the core's own. On Linux it is closed whatever
-// close(2) answers.
-func closeFD(fd int) { _ = unix.Close(fd) }

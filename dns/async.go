@@ -33,11 +33,9 @@ func NewLookup[T any](r *Resolver, look func(ctx context.Context) T) *Lookup[T] 
 	return &Lookup[T]{r: r, look: look}
 }
 
-// AtOnce answers what is known without asking anybody, nor reading a large file; false: too little. It is for the beginning, if at all.
+// AtOnce answers what is known without asking anybody, nor reading a file; false: too little, and Start has to follow. It is
+// for the beginning, if at all.
 func (l *Lookup[T]) AtOnce() (result T, known bool) {
-	if !l.r.Quick() {
-		return result, false
-	}
 	l.once = NewAtOnce()
 	result = l.look(l.once)
 	return result, !l.once.missed

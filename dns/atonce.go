@@ -1,6 +1,9 @@
 package dns
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
 // AtOnce is a context under which a lookup answers what it can without waiting for a server: from
 // the cache, the hosts file, or the text of an address itself. Where that is not enough the
@@ -10,7 +13,7 @@ type AtOnce struct {
 	known  map[key]outcome // besides what the cache knows
 	missed bool
 	keys   []key // what was missed
-	blocks bool  // it takes more than asking for these
+	blocks bool  // it takes more than asking for these: a goroutine that waits
 }
 
 // NewAtOnce makes one, for one lookup of one goroutine.
@@ -34,30 +37,19 @@ func (c *AtOnce) miss(k key, blocks bool) error {
 	return context.Canceled
 }
 
+// missFile is for a file that has to be looked at.
+func (c *AtOnce) missFile() { c.missed, c.blocks = true, true }
+
 func isAtOnce(ctx context.Context) bool {
 	_, is := ctx.(*AtOnce)
 	return is
 }
 
-// Quick says that a lookup has no large file to read before it can begin, as of checkEvery ago. One that must not
-// hold up its caller is better made elsewhere if not.
-func (r *Resolver) Quick() bool {
-	now := clock()
-	if now < r.quickUntil.Load() {
-		return true
-	}
-	if !r.hosts.quick() || !r.services.quick() || !r.nsswitch.quick() || !r.gaiConf.quick() || !r.hostConf.quick() {
-		return false
-	}
-	r.quickUntil.Store(now + int64(checkEvery))
-	return true
-}
-
-// readFiles reads all that have changed, so that the next lookup is quick, whatever it needs of them.
+// readFiles reads all that have changed, whatever the lookup needs of them, so that the next one finds them all.
 func (r *Resolver) readFiles() {
-	r.hosts.get()
-	r.services.get()
-	r.nsswitch.get()
-	r.gaiConf.get()
-	r.hostConf.get()
+	var all sync.WaitGroup
+	for _, look := range []func(){r.hosts.look, r.services.look, r.nsswitch.look, r.gaiConf.look, r.hostConf.look, r.lookAtResolvConf} {
+		all.Go(look)
+	}
+	all.Wait()
 }

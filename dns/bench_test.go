@@ -85,6 +85,7 @@ func BenchmarkGetaddrinfoLocalhost(b *testing.B) {
 func BenchmarkAtOnceLocalhost(b *testing.B) {
 	r := resolverOf(b, func(c *Config) { c.Hosts = hostsOf(b, "127.0.0.1 localhost\n::1 localhost\n") }, fixedServer(b))
 	host, port := "localhost", "80"
+	r.readFiles()
 	for b.Loop() {
 		l := NewLookup(r, func(ctx context.Context) int {
 			infos, err := r.Getaddrinfo(ctx, &host, &port, Hints{SockType: 1})

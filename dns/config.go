@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"kloop/core"
+	"kloop/ktls/tlsconn"
 )
 
 // Paths of the files that libc reads.
@@ -61,6 +63,10 @@ type Config struct {
 	// 53. Its ServerName is what the servers' certificates must name; "": their addresses.
 	// nil: UDP and TCP.
 	TLS *tls.Config
+
+	// TLSRecords says who protects the records of these connections once crypto/tls has made the
+	// handshake: tlsconn.TLS; or tlsconn.Go, which is "" too: package ktls, if it knows the suite.
+	TLSRecords string
 }
 
 // DefaultConfig asks no server that it was not told of, and reads no file.
@@ -86,6 +92,8 @@ func SystemConfig() Config {
 
 func (c *Config) check() error {
 	switch {
+	case !slices.Contains([]string{"", tlsconn.Go, tlsconn.TLS}, c.TLSRecords):
+		return fmt.Errorf("dns: TLSRecords is %q: give %q or %q", c.TLSRecords, tlsconn.Go, tlsconn.TLS)
 	case c.Concurrency < 1:
 		return errors.New("dns: Concurrency must be at least 1")
 	case c.Queue < 0, c.CacheEntries < 0, c.MaxTTL < 0, c.MaxNegativeTTL < 0, c.ServeStale < 0:
@@ -103,10 +111,10 @@ var systemFile = "/etc/resolv.conf"
 
 // readResolvConf answers what applies now. A file that is not there is an empty one, as for libc, and
 // so is the system's where it may not be read. One that somebody has named is an error then.
-func (c *Config) readResolvConf() (ResolvConf, error) {
+func (c *Config) readResolvConf(from disk) (ResolvConf, error) {
 	conf := c.ResolvConf
 	if c.File != "" {
-		text, err := os.ReadFile(c.File)
+		text, err := from.read(c.File)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !(c.File == systemFile && isUnreadable(err)) {
 			return conf, fmt.Errorf("dns: %w", err)
 		}

@@ -26,11 +26,11 @@ func TestUnreadableResolvConf(t *testing.T) {
 		c := DefaultConfig()
 		c.File = path
 		systemFile = ""
-		if _, err := c.readResolvConf(); !errors.Is(err, want) {
+		if _, err := c.readResolvConf(disk{}); !errors.Is(err, want) {
 			t.Errorf("%s: %v, not %v", path, err, want)
 		}
 		systemFile = path
-		conf, err := c.readResolvConf()
+		conf, err := c.readResolvConf(disk{})
 		if err != nil || len(conf.Servers) != 1 || conf.Servers[0].String() != "127.0.0.1:53" {
 			t.Errorf("%s as the system's: %v, %v", path, conf.Servers, err)
 		}

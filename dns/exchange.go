@@ -138,8 +138,8 @@ func (r *Resolver) loop() (*core.Loop, error) {
 	if loop == nil {
 		loop, err = core.Background()
 	}
-	if err == nil {
-		r.asked.Store(loop)
+	if err == nil && r.asked.Swap(loop) != loop {
+		go r.watch(loop)
 	}
 	return loop, err
 }

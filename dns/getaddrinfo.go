@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -66,7 +65,7 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 			return nil, err
 		}
 	}
-	endpoints, err := r.endpoints(service, hints)
+	endpoints, err := r.endpoints(ctx, service, hints)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +76,7 @@ func (r *Resolver) getaddrinfo(ctx context.Context, host, service *string, hints
 		return nil, err
 	}
 	if len(hostInfo.ips) > 1 {
-		hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get())
+		hostInfo.ips = r.routes.sort(hostInfo.ips, r.gaiConf.get(ctx))
 	}
 	return hostInfo.join(endpoints, hints), nil
 }
@@ -122,17 +121,12 @@ func (r *Resolver) narrow(hints *Hints) error {
 
 // configured says of which families this host has addresses besides 127.0.0.1 and ::1.
 func configured() (v4, v6 bool) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
+	all := ownAddresses()
+	if all == nil {
 		return true, true // as glibc, when it can't know
 	}
-	for _, a := range all {
-		subnet, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		ip, _ := netip.AddrFromSlice(subnet.IP)
-		switch ip = ip.Unmap(); {
+	for ip := range all {
+		switch {
 		case ip.Is4() && ip != netip.AddrFrom4([4]byte{127, 0, 0, 1}):
 			v4 = true
 		case ip.Is6() && ip != netip.IPv6Loopback():
@@ -171,7 +165,7 @@ func (r *Resolver) hostInfo(ctx context.Context, host string, hints Hints) (*hos
 	if hints.Flags&AI_NUMERICHOST != 0 {
 		return nil, EAI_NONAME
 	}
-	if foreign := r.nsswitch.get().foreignHosts; foreign != "" {
+	if foreign := r.nsswitch.get(ctx).foreignHosts; foreign != "" {
 		return nil, fmt.Errorf("%w: hosts: %s", ErrAskLibc, foreign)
 	}
 	if !isASCII(host) {
@@ -330,7 +324,7 @@ func (k *sockKind) endpoint(hints Hints, port uint16) endpoint {
 }
 
 // endpoints answers the kinds of sockets that hints and service allow, with their ports.
-func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
+func (r *Resolver) endpoints(ctx context.Context, service *string, hints Hints) ([]endpoint, error) {
 	fitting := make([]*sockKind, 0, len(sockKinds))
 	for i := range sockKinds {
 		if k := &sockKinds[i]; k.fits(hints) {
@@ -352,7 +346,7 @@ func (r *Resolver) endpoints(service *string, hints Hints) ([]endpoint, error) {
 	case len(fitting) == 0, explicit && fitting[0].noService && named:
 		return nil, EAI_SERVICE
 	case !isPort:
-		return r.namedEndpoints(*service, fitting, explicit, hints)
+		return r.namedEndpoints(ctx, *service, fitting, explicit, hints)
 	}
 	if explicit {
 		return []endpoint{fitting[0].endpoint(hints, port)}, nil
@@ -385,14 +379,14 @@ func servicePortNumber(s string) (port uint16, isPort, isNumber bool) {
 }
 
 // namedEndpoints looks up a service: for the one kind that is asked for, or for all that have it.
-func (r *Resolver) namedEndpoints(name string, fitting []*sockKind, explicit bool, hints Hints) ([]endpoint, error) {
-	if foreign := r.nsswitch.get().foreignServices; foreign != "" {
+func (r *Resolver) namedEndpoints(ctx context.Context, name string, fitting []*sockKind, explicit bool, hints Hints) ([]endpoint, error) {
+	if foreign := r.nsswitch.get(ctx).foreignServices; foreign != "" {
 		return nil, fmt.Errorf("%w: services: %s", ErrAskLibc, foreign)
 	}
 	if explicit {
 		fitting = fitting[:1]
 	}
-	ports := r.services.get().ports
+	ports := r.services.get(ctx).ports
 	var all []endpoint
 	for _, k := range fitting {
 		if port, there := ports[service{name, k.name}]; there && !k.noService {

@@ -36,13 +36,13 @@ func (r *Resolver) Getnameinfo(ctx context.Context, at netip.AddrPort, scopeID u
 		}
 		return "", "", err
 	}
-	service, err = r.serviceName(at.Port(), flags)
+	service, err = r.serviceName(ctx, at.Port(), flags)
 	return host, service, err
 }
 
 func (r *Resolver) hostName(ctx context.Context, ip netip.Addr, scopeID uint32, flags int) (string, error) {
 	if flags&NI_NUMERICHOST == 0 {
-		if foreign := r.nsswitch.get().foreignHosts; foreign != "" {
+		if foreign := r.nsswitch.get(ctx).foreignHosts; foreign != "" {
 			return "", fmt.Errorf("%w: hosts: %s", ErrAskLibc, foreign)
 		}
 		names, err := r.LookupAddr(ctx, ip)
@@ -94,19 +94,19 @@ func numericName(ip netip.Addr, scopeID uint32) string {
 	return text + "%" + strconv.FormatUint(uint64(scopeID), 10)
 }
 
-func (r *Resolver) serviceName(port uint16, flags int) (string, error) {
+func (r *Resolver) serviceName(ctx context.Context, port uint16, flags int) (string, error) {
 	number := strconv.Itoa(int(port))
 	if flags&NI_NUMERICSERV != 0 {
 		return number, nil
 	}
-	if foreign := r.nsswitch.get().foreignServices; foreign != "" {
+	if foreign := r.nsswitch.get(ctx).foreignServices; foreign != "" {
 		return "", fmt.Errorf("%w: services: %s", ErrAskLibc, foreign)
 	}
 	protocol := "tcp"
 	if flags&NI_DGRAM != 0 {
 		protocol = "udp"
 	}
-	if name, there := r.services.get().names[servicePort{port, protocol}]; there {
+	if name, there := r.services.get(ctx).names[servicePort{port, protocol}]; there {
 		return name, nil
 	}
 	return number, nil

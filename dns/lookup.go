@@ -48,17 +48,17 @@ func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]net
 	if err != nil {
 		return nil, err
 	}
-	return r.routes.sort(found.ips, r.gaiConf.get()), nil
+	return r.routes.sort(found.ips, r.gaiConf.get(ctx)), nil
 }
 
 // addresses asks the sources of nsswitch.conf in their order.
 func (r *Resolver) addresses(ctx context.Context, host string, want families) (*addresses, error) {
 	var last error = &Error{Name: host, Err: ErrNotFound}
-	for _, source := range r.nsswitch.get().hosts {
+	for _, source := range r.nsswitch.get(ctx).hosts {
 		var found *addresses
 		var err error
 		if source.name == "files" {
-			found, err = r.hostAddresses(host, want)
+			found, err = r.hostAddresses(ctx, host, want)
 		} else {
 			found, err = r.searchAddresses(ctx, host, want)
 		}
@@ -82,10 +82,10 @@ func nssStatusOf(err error) nssStatus {
 }
 
 // hostAddresses looks into the hosts file.
-func (r *Resolver) hostAddresses(host string, want families) (*addresses, error) {
+func (r *Resolver) hostAddresses(ctx context.Context, host string, want families) (*addresses, error) {
 	found := &addresses{}
-	for _, line := range r.hosts.get().find(host) {
-		if len(found.ips) > 0 && want.one() && !r.hostConf.get() {
+	for _, line := range r.hosts.get(ctx).find(host) {
+		if len(found.ips) > 0 && want.one() && !r.hostConf.get(ctx) {
 			break
 		}
 		ip := line.ip
@@ -131,8 +131,9 @@ func candidates(host string, conf *ResolvConf) []string {
 
 // searchAddresses asks the DNS for each candidate until one has addresses.
 func (r *Resolver) searchAddresses(ctx context.Context, host string, want families) (*addresses, error) {
-	r.reloadIfChanged()
+	r.reloadIfChanged(ctx)
 	conf := &r.setup.Load().conf
+	sorted := want.v4 && !want.v6 // libc sorts where IPv4 addresses alone are asked for, not where no-aaaa leaves these
 	if conf.NoAAAA {
 		want.v6 = false
 		if !want.v4 {
@@ -145,6 +146,9 @@ func (r *Resolver) searchAddresses(ctx context.Context, host string, want famili
 	for i := 0; i < len(names); i++ {
 		found, err := r.domainAddresses(ctx, names[i], want, conf.SingleRequest)
 		if err == nil {
+			if sorted && len(conf.Sortlist) > 0 {
+				sortByNetworks(found.ips, conf.Sortlist)
+			}
 			return found, nil
 		}
 		if i == 0 && isHost(names[i], host) {
@@ -321,9 +325,9 @@ func addressOf(rr wire.RR) netip.Addr {
 // dot at their end.
 func (r *Resolver) LookupAddr(ctx context.Context, ip netip.Addr) ([]string, error) {
 	var last error = &Error{Name: ip.String(), Err: ErrNotFound}
-	for _, source := range r.nsswitch.get().hosts {
+	for _, source := range r.nsswitch.get(ctx).hosts {
 		if source.name == "files" {
-			if names := r.hosts.get().names(ip); names != nil {
+			if names := r.hosts.get(ctx).names(ip); names != nil {
 				r.counters.hosts.Add(1)
 				return names, nil
 			}

@@ -108,6 +108,6 @@ func (s *nssSource) act(action string) bool {
 // NeedsLibc says which source of nsswitch.conf(5) libc knows and this package does not: host
 // names and services must be looked up by libc then. "": none.
 func (r *Resolver) NeedsLibc() (hosts, services string) {
-	n := r.nsswitch.get()
+	n := r.nsswitch.now()
 	return n.foreignHosts, n.foreignServices
 }

@@ -37,6 +37,7 @@ var _ core.DatagramHandler = (*port)(nil)
 
 // ports are a server's: the one that takes questions, and those whose questions are still under way.
 type ports struct {
+	loop    *core.Loop
 	current *port
 	open    map[*port]struct{}
 	closing sync.WaitGroup
@@ -47,6 +48,10 @@ type ports struct {
 func (s *ports) next(loop *core.Loop, at netip.AddrPort, c *counters) (*port, error) {
 	if s.ended {
 		return nil, ErrClosed
+	}
+	if s.loop != loop {
+		s.abandon()
+		s.loop = loop
 	}
 	if p := s.current; p != nil && p.asked < portQuestions && time.Since(p.opened) < portAge {
 		return p, nil
@@ -72,6 +77,21 @@ func (s *ports) next(loop *core.Loop, at netip.AddrPort, c *counters) (*port, er
 		s.closing.Done()
 	}
 	return p, nil
+}
+
+// abandon closes the sockets of a loop that has ended: nobody else is told of them any more.
+func (s *ports) abandon() {
+	for p := range s.open {
+		core.CloseDescriptor(p.fd)
+		p.closed()
+	}
+}
+
+// abandonPorts is for servers whose loop has ended, and which no other loop asks.
+func abandonPorts(servers []*server) {
+	for _, s := range servers {
+		s.ports.abandon()
+	}
 }
 
 // retire closes what is open once its questions are answered. It is the loop's thread's.
@@ -103,12 +123,13 @@ func openPort(loop *core.Loop, at netip.AddrPort) (*port, error) {
 	if err != nil {
 		return nil, err
 	}
+	core.OwnDescriptor(fd)
 	p := &port{engine: loop.Engine(), fd: fd, opened: time.Now(), waiting: map[uint16]*quick{}}
 	if err = unix.Connect(fd, to); err == nil {
 		p.endpoint, err = p.engine.AdoptDatagram(fd, p)
 	}
 	if err != nil {
-		_ = unix.Close(fd)
+		core.CloseDescriptor(fd)
 		return nil, err
 	}
 	p.endpoint.Resume()
@@ -196,7 +217,7 @@ func (p *port) Sent(*core.Datagram, int, int) {}
 
 // DatagramClosed implements core.DatagramHandler.
 func (p *port) DatagramClosed(*core.Datagram) {
-	_ = unix.Close(p.fd)
+	core.CloseDescriptor(p.fd)
 	if p.idle != nil {
 		p.idle.Stop()
 	}

@@ -14,6 +14,8 @@ import (
 // alone and takes no goroutine. What is not as usual goes on in one: see Resolver.slow.
 type quick struct {
 	r        *Resolver
+	loop     *core.Loop
+	place    place
 	work     *flight
 	setup    *setup
 	server   *server
@@ -48,7 +50,8 @@ func (r *Resolver) launch(work *flight) {
 		return
 	}
 	r.counters.running.Add(1)
-	q := &quick{r: r, work: work, setup: setup}
+	q := &quick{r: r, loop: loop, work: work, setup: setup}
+	r.underWay.begin(q)
 	loop.Post(func() { q.start(loop) })
 	if loop.Ended() {
 		q.done(nil, core.ErrClosed) // what is posted now may never run
@@ -109,7 +112,7 @@ func (q *quick) received(packet []byte) bool {
 	q.server.answered(time.Since(q.began))
 	if q.late != nil {
 		m, err := q.r.verdict(q.server, m)
-		q.late <- reply{q.server, m, err}
+		q.reply(reply{q.server, m, err})
 		return true
 	}
 	q.answered(m, state)
@@ -155,7 +158,14 @@ func (q *quick) timedOut() {
 	q.forget()
 	q.r.counters.timeouts.Add(1)
 	q.server.failed(time.Now())
-	q.late <- reply{err: fmt.Errorf("%w: %s", ErrTimeout, q.server.addr)}
+	q.reply(reply{err: fmt.Errorf("%w: %s", ErrTimeout, q.server.addr)})
+}
+
+// reply tells the goroutine that has asked others what came of this server.
+func (q *quick) reply(what reply) {
+	if q.r.underWay.end(q) {
+		q.late <- what
+	}
 }
 
 // failed is told what the network says.
@@ -164,7 +174,7 @@ func (q *quick) failed(err error) {
 	q.server.failed(time.Now())
 	err = fmt.Errorf("%s: %w", q.server.addr, err)
 	if q.late != nil {
-		q.late <- reply{err: err}
+		q.reply(reply{err: err})
 		return
 	}
 	q.goOn(&begun{failure: err})
@@ -179,6 +189,8 @@ func (q *quick) abandoned() {
 	if q.late == nil {
 		q.r.counters.canceled.Add(1)
 		q.done(nil, q.work.life.Err())
+	} else {
+		q.r.underWay.end(q) // the goroutine knows
 	}
 }
 
@@ -194,14 +206,19 @@ func (q *quick) askByStream() {
 		q.goOn(&begun{stream: q.query})
 		return
 	}
-	go func() {
-		m, err := q.r.try(q.work.life, &q.setup.conf, q.server, ask{}, q.query)
-		q.late <- reply{q.server, m, err}
-	}()
+	if q.r.underWay.end(q) {
+		go func() {
+			m, err := q.r.try(q.work.life, &q.setup.conf, q.server, ask{}, q.query)
+			q.late <- reply{q.server, m, err}
+		}()
+	}
 }
 
 // goOn leaves the question to a goroutine, and its place with it.
 func (q *quick) goOn(state *begun) {
+	if !q.r.underWay.end(q) {
+		return
+	}
 	if state != nil && state.servers == nil {
 		state.servers = q.setup.inOrder(q.r, time.Now())
 		// The one that has been asked is the first, wherever its failure puts it.
@@ -222,6 +239,9 @@ func first(servers []*server, s *server) []*server {
 }
 
 func (q *quick) done(entry *cached, err error) {
+	if !q.r.underWay.end(q) {
+		return
+	}
 	q.r.counters.running.Add(-1)
 	q.r.turnstile.leave()
 	q.r.flights.finish(q.work, entry, err)

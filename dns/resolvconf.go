@@ -39,6 +39,10 @@ type ResolvConf struct {
 	NoTLDQuery    bool // a name without a dot is not tried by itself
 	NoReload      bool // changes of the file are not looked for
 
+	// Sortlist are networks: where IPv4 addresses alone are asked for, those in the first of them come first. The rules of RFC 6724
+	// still count more.
+	Sortlist []Network
+
 	// Unknown are the options and keywords that this package does nothing about, as they
 	// were written.
 	Unknown []string
@@ -74,6 +78,8 @@ func ParseResolvConf(text string) ResolvConf {
 			c.setSearch(rest)
 		case "options":
 			c.setOptions(rest)
+		case "sortlist":
+			c.addSortlist(rest)
 		default:
 			c.Unknown = append(c.Unknown, keyword)
 		}

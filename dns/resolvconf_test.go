@@ -32,8 +32,16 @@ func TestParseResolvConf(t *testing.T) {
 		"options ndots:99 timeout:99 attempts:99": func(c *ResolvConf) { c.Ndots, c.Timeout, c.Attempts = 15, 30*time.Second, 5 },
 		"options ndots:x timeout:0 attempts:":     func(c *ResolvConf) { c.Ndots, c.Timeout, c.Attempts = 0, time.Second, 1 },
 		"options ndots:99999999999999999999999":   func(c *ResolvConf) { c.Ndots = 15 },
-		"options what:ever inet6\nsortlist 192.0.2.0\nfamily inet4": func(c *ResolvConf) {
-			c.Unknown = []string{"what:ever", "inet6", "sortlist", "family"}
+		"sortlist 10.0.0.0 172.16.1.2&255.255.0.0 x 192.0.2.0/255.255.255.128\t192.0.2.0/x 172.16.0.0 ; 1.2.3.4\nsortlist 1.2.3.4 x/1": func(c *ResolvConf) {
+			for _, pair := range [][2]string{
+				{"10.0.0.0", "255.0.0.0"}, {"172.16.1.2", "255.255.0.0"}, {"192.0.2.0", "255.255.255.128"}, {"192.0.2.0", "255.255.255.0"},
+				{"172.16.0.0", "255.255.0.0"}, {"1.2.3.4", "255.0.0.0"},
+			} {
+				c.Sortlist = append(c.Sortlist, Network{netip.MustParseAddr(pair[0]), netip.MustParseAddr(pair[1])})
+			}
+		},
+		"options what:ever inet6\nfamily inet4": func(c *ResolvConf) {
+			c.Unknown = []string{"what:ever", "inet6", "family"}
 		},
 	} {
 		want := DefaultResolvConf()

@@ -38,6 +38,7 @@ type Resolver struct {
 	cache     *cache
 	flights   flights
 	turnstile *turnstile
+	underWay  underWay
 	counters  counters
 
 	hosts    watched[*hostsFile]
@@ -50,12 +51,12 @@ type Resolver struct {
 	reloading sync.Mutex // guards what follows
 	seen      version    // of config.File
 	checked   atomic.Int64
+	due       atomic.Bool // a lookup has begun that will look at config.File
 	closed    atomic.Bool
 
-	quickUntil atomic.Int64              // of clock
-	asked      atomic.Pointer[core.Loop] // the loop that has sockets of the resolver
-	life       context.Context           // ended by Close, and with it what is under way
-	end        context.CancelFunc
+	asked atomic.Pointer[core.Loop] // the loop that has sockets of the resolver
+	life  context.Context           // ended by Close, and with it what is under way
+	end   context.CancelFunc
 }
 
 // setup is what one state of resolv.conf makes.
@@ -95,14 +96,14 @@ func (r *Resolver) Reload() error {
 		checked.Store(0)
 	}
 	r.routes.forget()
-	return r.load()
+	return r.load(diskForCall())
 }
 
 // load reads resolv.conf. r.reloading is held.
-func (r *Resolver) load() error {
+func (r *Resolver) load(from disk) error {
 	r.checked.Store(clock())
 	now := versionOf(r.config.File) // before it is read: a change in between is seen later
-	conf, err := r.config.readResolvConf()
+	conf, err := r.config.readResolvConf(from)
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,9 @@ func (r *Resolver) load() error {
 		r.cache.clear()
 	}
 	// Connections to the servers of before end when their questions are answered.
-	if loop := r.asked.Load(); loop != nil {
+	if loop := r.asked.Load(); loop != nil && loop.Ended() {
+		abandonPorts(last.servers)
+	} else if loop != nil {
 		loop.Post(func() {
 			for _, s := range last.servers {
 				s.ports.retire()
@@ -156,21 +159,53 @@ func sameServers(a, b *setup) bool {
 	return true
 }
 
-// reloadIfChanged looks for changes of resolv.conf, at most every checkEvery.
-func (r *Resolver) reloadIfChanged() {
-	if r.config.File == "" || r.setup.Load().conf.NoReload {
+// reloadIfChanged looks for changes of resolv.conf, at most every checkEvery; a lookup at once that finds one has it read by the
+// goroutine in which it is made again.
+func (r *Resolver) reloadIfChanged(ctx context.Context) {
+	if !r.isDue() {
 		return
+	}
+	once, _ := ctx.(*AtOnce)
+	if once == nil {
+		r.reloadChanged(diskForLookup())
+	} else if r.changed() {
+		r.due.Store(true)
+		once.missFile()
+	}
+}
+
+// changed says that there is something to read. That others read just now says it too: they are waited for.
+func (r *Resolver) changed() bool {
+	if !r.reloading.TryLock() {
+		return true
+	}
+	defer r.reloading.Unlock()
+	return !versionOf(r.config.File).same(r.seen)
+}
+
+// isDue says that the caller has to look at resolv.conf.
+func (r *Resolver) isDue() bool {
+	if r.config.File == "" || r.setup.Load().conf.NoReload {
+		return false
 	}
 	now := clock()
 	last := r.checked.Load()
-	if last != 0 && now-last < int64(checkEvery) || !r.checked.CompareAndSwap(last, now) {
-		return
+	return (last == 0 || now-last >= int64(checkEvery)) && r.checked.CompareAndSwap(last, now)
+}
+
+// lookAtResolvConf looks for changes that a lookup waits for.
+func (r *Resolver) lookAtResolvConf() {
+	if r.due.Swap(false) || r.isDue() {
+		r.reloadChanged(diskForLookup())
 	}
+}
+
+func (r *Resolver) reloadChanged(from disk) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	if !versionOf(r.config.File).same(r.seen) {
 		// A file that can't be read now, as it is being replaced, leaves what was.
-		_ = r.load()
+		_ = r.load(from)
 	}
 }
 
@@ -190,6 +225,11 @@ func (r *Resolver) closePorts(servers []*server) {
 	loop := r.asked.Load()
 	if loop == nil {
 		return // nobody was asked
+	}
+	if loop.Ended() {
+		abandonPorts(servers)
+		r.lost(loop)
+		return
 	}
 	closed := make(chan struct{})
 	loop.Post(func() {
@@ -211,7 +251,9 @@ func (r *Resolver) closePorts(servers []*server) {
 
 // ResolvConf answers what applies now.
 func (r *Resolver) ResolvConf() ResolvConf {
-	r.reloadIfChanged()
+	if r.isDue() {
+		r.reloadChanged(diskForCall())
+	}
 	return r.setup.Load().conf
 }
 
@@ -279,7 +321,10 @@ func (r *Resolver) find(ctx context.Context, name string, rrtype uint16) (entry 
 			return what.entry, false, what.err
 		}
 	}
-	r.reloadIfChanged()
+	if r.reloadIfChanged(ctx); isOnce && once.blocks {
+		r.counters.lookups.Add(^uint64(0)) // it is put once more
+		return nil, false, context.Canceled
+	}
 	old, fresh := r.cache.get(name, rrtype, time.Now())
 	if fresh {
 		r.counters.hits.Add(1)

@@ -32,6 +32,7 @@ type server struct {
 	up       time.Time // when it is not down any more
 	noEDNS   bool      // it does not understand EDNS0
 	keepCase bool      // it answers in another case, over TCP too
+	records  string    // who protects those of the last TLS connection; "": none yet
 }
 
 // answered notes a response, as TCP notes a round trip (RFC 6298 section 2).
@@ -95,10 +96,16 @@ func (s *server) setKeepCase() {
 	s.keepCase = true
 }
 
+func (s *server) setRecords(where string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records = where
+}
+
 func (s *server) stats(now time.Time) ServerStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return ServerStats{Addr: s.addr, RTT: s.rtt, Failures: s.failures, Down: now.Before(s.up)}
+	return ServerStats{Addr: s.addr, RTT: s.rtt, Failures: s.failures, Down: now.Before(s.up), Records: s.records}
 }
 
 // inOrder answers the servers in the order in which they are asked: from the first, or

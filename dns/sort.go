@@ -2,12 +2,8 @@ package dns
 
 import (
 	"math/bits"
-	"net"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,20 +17,13 @@ const (
 	scopeGlobal    = 0xe
 )
 
-// Flags of an IPv6 address in /proc/net/if_inet6 (include/uapi/linux/if_addr.h).
-const (
-	addressHome       = 0x10
-	addressDeprecated = 0x20
-)
-
 // destination is an address to be sorted, and from where it would be reached.
 type destination struct {
 	ip       netip.Addr
 	scope    int
 	usable   bool       // there is a way
 	source   netip.Addr // if usable
-	mask     int        // bits of the source's subnet, for IPv4
-	flags    uint64     // of the source
+	own      ownAddress // the source
 	label    int
 	near     bool // the source has the same scope
 	matching bool // the source has the same label
@@ -48,7 +37,9 @@ type routes struct {
 	made   time.Time // all of it
 	policy *policy
 	known  map[netip.Addr]destination
-	flags  map[netip.Addr]uint64
+	own    map[netip.Addr]ownAddress
+
+	tunnels map[uint32]bool // nil: it was not needed yet
 
 	v4, v6     bool      // configured
 	configured time.Time // when that was looked at
@@ -66,16 +57,25 @@ func (r *routes) sort(ips []netip.Addr, p *policy) []netip.Addr {
 	defer r.mu.Unlock()
 	now := time.Now()
 	if now.Sub(r.made) > checkEvery || r.policy != p || len(r.known) > routesMax {
-		r.made, r.policy, r.known, r.flags = now, p, map[netip.Addr]destination{}, sourceFlags()
+		r.made, r.policy, r.known, r.own, r.tunnels = now, p, map[netip.Addr]destination{}, ownAddresses(), nil
 	}
 	return sortBy(ips, func(ip netip.Addr) destination {
 		d, known := r.known[ip]
 		if !known {
-			d = p.destination(ip, r.flags)
+			d = p.destination(ip, r.own)
 			r.known[ip] = d
 		}
 		return d
-	})
+	}, r.native)
+}
+
+// native says that an interface is known to be no tunnel.
+func (r *routes) native(index uint32) bool {
+	if r.tunnels == nil {
+		r.tunnels = tunnels()
+	}
+	tunnel, known := r.tunnels[index]
+	return known && !tunnel
 }
 
 func (r *routes) forget() {
@@ -97,13 +97,13 @@ func (r *routes) families() (v4, v6 bool) {
 }
 
 // sortBy sorts addresses as RFC 6724 section 6 says, with what glibc does where that leaves a
-// choice: see gai.conf(5).
-func sortBy(ips []netip.Addr, about func(ip netip.Addr) destination) []netip.Addr {
+// choice: see gai.conf(5). native is asked about an interface where that decides.
+func sortBy(ips []netip.Addr, about func(ip netip.Addr) destination, native func(index uint32) bool) []netip.Addr {
 	all := make([]destination, len(ips))
 	for i, ip := range ips {
 		all[i] = about(ip)
 	}
-	slices.SortStableFunc(all, func(a, b destination) int { return a.compare(&b) })
+	slices.SortStableFunc(all, func(a, b destination) int { return a.compare(&b, native) })
 	sorted := make([]netip.Addr, len(ips))
 	for i, d := range all {
 		sorted[i] = d.ip
@@ -111,15 +111,18 @@ func sortBy(ips []netip.Addr, about func(ip netip.Addr) destination) []netip.Add
 	return sorted
 }
 
-func (p *policy) destination(ip netip.Addr, flags map[netip.Addr]uint64) destination {
-	d := destination{ip: ip, scope: p.scope(ip), label: p.labels.of(ip, -1), rank: p.precedences.of(ip, 0)}
+func (p *policy) destination(ip netip.Addr, own map[netip.Addr]ownAddress) destination {
+	d := destination{ip: ip, own: ownAddress{index: noIndex}, scope: p.scope(ip), label: p.labels.of(ip, -1), rank: p.precedences.of(ip, 0)}
 	d.source, d.usable = sourceOf(ip)
 	if d.usable {
 		d.near = p.scope(d.source) == d.scope
 		d.matching = p.labels.of(d.source, -1) == d.label
-		d.flags = flags[d.source]
-		if d.source.Is4() {
-			d.mask = subnetBits(d.source)
+		source := d.source.WithZone("").Unmap()
+		if source.Is4() && source.IsLoopback() {
+			source = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // which alone is an address of the interface
+		}
+		if found, is := own[source]; is {
+			d.own = found
 		}
 	}
 	return d
@@ -157,50 +160,8 @@ func sourceOf(ip netip.Addr) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// subnetBits is the size of the network mask of one of our IPv4 addresses.
-func subnetBits(ip netip.Addr) int {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return 0
-	}
-	for _, a := range addresses {
-		if subnet, ok := a.(*net.IPNet); ok {
-			if own, _ := netip.AddrFromSlice(subnet.IP); own.Unmap() == ip {
-				ones, _ := subnet.Mask.Size()
-				return ones
-			}
-		}
-	}
-	return 0
-}
-
-// sourceFlags answers the flags of our IPv6 addresses.
-func sourceFlags() map[netip.Addr]uint64 {
-	text, _ := os.ReadFile("/proc/net/if_inet6")
-	flags := map[netip.Addr]uint64{}
-	for line := range strings.Lines(string(text)) {
-		// Address, interface, prefix length, scope, flags, name: proc(5).
-		fields := strings.Fields(line)
-		if len(fields) < 5 || len(fields[0]) != 32 {
-			continue
-		}
-		high, err1 := strconv.ParseUint(fields[0][:16], 16, 64)
-		low, err2 := strconv.ParseUint(fields[0][16:], 16, 64)
-		value, err3 := strconv.ParseUint(fields[4], 16, 64)
-		if err1 != nil || err2 != nil || err3 != nil {
-			continue
-		}
-		var ip [16]byte
-		for i := range 8 {
-			ip[i], ip[8+i] = byte(high>>(56-8*i)), byte(low>>(56-8*i))
-		}
-		flags[netip.AddrFrom16(ip)] = value
-	}
-	return flags
-}
-
 // compare answers below 0 if d comes before other.
-func (d *destination) compare(other *destination) int {
+func (d *destination) compare(other *destination, native func(index uint32) bool) int {
 	// Rule 1: avoid what can't be reached.
 	if d.usable != other.usable {
 		return prefer(d.usable)
@@ -210,10 +171,15 @@ func (d *destination) compare(other *destination) int {
 			return order
 		}
 	}
-	// Rule 6: prefer higher precedence. Rule 7, prefer native transport, needs nothing: an
-	// address behind a tunnel of RFC 6724's time has another label.
+	// Rule 6: prefer higher precedence.
 	if d.rank != other.rank {
 		return prefer(d.rank > other.rank)
+	}
+	// Rule 7: prefer native transport. One interface has one.
+	if d.usable && d.own.index != other.own.index {
+		if mine, its := native(d.own.index), native(other.own.index); mine != its {
+			return prefer(mine)
+		}
 	}
 	// Rule 8: prefer smaller scope.
 	if d.scope != other.scope {
@@ -233,11 +199,11 @@ func (d *destination) compareSources(other *destination) int {
 		return prefer(mine)
 	}
 	// Rule 3: avoid deprecated sources.
-	if mine, its := d.flags&addressDeprecated != 0, other.flags&addressDeprecated != 0; mine != its {
+	if mine, its := d.own.deprecated, other.own.deprecated; mine != its {
 		return prefer(its)
 	}
 	// Rule 4: prefer home addresses.
-	if mine, its := d.flags&addressHome != 0, other.flags&addressHome != 0; mine != its {
+	if mine, its := d.own.home, other.own.home; mine != its {
 		return prefer(mine)
 	}
 	// Rule 5: prefer matching label.
@@ -279,7 +245,8 @@ func comparePrefixes(d, other *destination) int {
 // common4 is how many bits an IPv4 address has in common with its source.
 func (d *destination) common4() int {
 	differing := word(d.ip.AsSlice()) ^ word(d.source.AsSlice())
-	if d.mask > 0 && differing>>(32-d.mask) != 0 {
+	// glibc shifts by 32 where it knows no prefix, which processors take for 0.
+	if differing>>((32-d.own.prefix)%32) != 0 {
 		return 0
 	}
 	return bits.LeadingZeros32(differing)

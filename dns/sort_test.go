@@ -17,24 +17,28 @@ func TestRulesOfOrder(t *testing.T) {
 		}
 		return d
 	}
+	const tunnelIndex = 3
+	native := func(index uint32) bool { return index != tunnelIndex && index != noIndex }
 	for name, pair := range map[string][2]destination{
 		"1: usable":           {at("2001:db8::1", nil), at("::1", func(d *destination) { d.usable, d.rank = false, 50 })},
 		"2: matching scope":   {at("2001:db8::1", nil), at("fe80::1", func(d *destination) { d.near = false })},
-		"3: not deprecated":   {at("2001:db8::1", nil), at("2001:db8::2", func(d *destination) { d.flags = addressDeprecated })},
-		"4: home":             {at("2001:db8::1", func(d *destination) { d.flags = addressHome }), at("2001:db8::2", nil)},
+		"3: not deprecated":   {at("2001:db8::1", nil), at("2001:db8::2", func(d *destination) { d.own.deprecated = true })},
+		"4: home":             {at("2001:db8::1", func(d *destination) { d.own.home = true }), at("2001:db8::2", nil)},
 		"5: matching label":   {at("2001:db8::1", nil), at("2002::1", func(d *destination) { d.matching = false })},
 		"6: precedence":       {at("2001:db8::1", nil), at("192.0.2.1", func(d *destination) { d.rank = 10 })},
+		"7: native":           {at("2001:db8::1", func(d *destination) { d.own.index = 2 }), at("2001:db8::2", func(d *destination) { d.own.index = tunnelIndex })},
+		"7: and not unknown":  {at("2001:db8::1", func(d *destination) { d.own.index = 2 }), at("2001:db8::2", func(d *destination) { d.own.index = noIndex })},
 		"8: smaller scope":    {at("fe80::1", func(d *destination) { d.scope = scopeLinkLocal }), at("2001:db8::1", nil)},
 		"9: longer prefix":    {at("2001:db8::1", nil), at("2001:db8:1::1", func(d *destination) { d.source = netip.MustParseAddr("2001:db8:2::1") })},
-		"9: IPv4, one subnet": {at("10.0.0.1", func(d *destination) { d.mask = 24 }), at("10.0.1.1", func(d *destination) { d.source, d.mask = netip.MustParseAddr("10.0.0.9"), 24 })},
+		"9: IPv4, one subnet": {at("10.0.0.1", func(d *destination) { d.own.prefix = 24 }), at("10.0.1.1", func(d *destination) { d.source, d.own.prefix = netip.MustParseAddr("10.0.0.9"), 24 })},
 	} {
-		if a, b := pair[0].compare(&pair[1]), pair[1].compare(&pair[0]); a >= 0 || b <= 0 {
+		if a, b := pair[0].compare(&pair[1], native), pair[1].compare(&pair[0], native); a >= 0 || b <= 0 {
 			t.Errorf("%s: %d, %d", name, a, b)
 		}
 	}
-	same := at("10.0.0.1", func(d *destination) { d.source = netip.MustParseAddr("192.0.2.1"); d.mask = 24 })
-	other := at("10.200.0.1", func(d *destination) { d.source = netip.MustParseAddr("192.0.2.1"); d.mask = 24 })
-	if c := same.compare(&other); c != 0 {
+	same := at("10.0.0.1", func(d *destination) { d.source = netip.MustParseAddr("192.0.2.1"); d.own.prefix = 24 })
+	other := at("10.200.0.1", func(d *destination) { d.source = netip.MustParseAddr("192.0.2.1"); d.own.prefix = 24 })
+	if c := same.compare(&other, native); c != 0 {
 		t.Errorf("IPv4 outside of the subnet: %d", c)
 	}
 }

@@ -42,6 +42,7 @@ type ServerStats struct {
 	RTT      time.Duration // of its responses, smoothed; 0: none yet
 	Failures int           // since its last response
 	Down     bool          // for now it is asked after the others
+	Records  string        // who protects those of its last TLS connection: tlsconn.Go or TLS; "": there was none
 }
 
 // counters are Stats' that several goroutines count.

@@ -3,7 +3,6 @@ package dns
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+
+	"kloop/ktls/tlsconn"
 )
 
 // streamIdle is how long a connection without questions is kept (RFC 7766 section 6.2.3 asks
@@ -271,20 +272,32 @@ func (r *Resolver) dialer(s *server) func(ctx context.Context) (net.Conn, error)
 		if r.config.TLS == nil {
 			return conn, nil
 		}
-		return startTLS(ctx, conn, r.config.TLS, s)
+		return startTLS(ctx, conn, &r.config, s)
 	}
 }
 
-// startTLS makes the connection one of DNS over TLS (RFC 7858 section 3.2).
-func startTLS(ctx context.Context, conn net.Conn, config *tls.Config, s *server) (net.Conn, error) {
+// startTLS makes the connection one of DNS over TLS (RFC 7858 section 3.2): crypto/tls makes the handshake, and its records are
+// package ktls's from then on, unless it can't take them over.
+func startTLS(ctx context.Context, conn net.Conn, c *Config, s *server) (net.Conn, error) {
+	config := c.TLS
 	if config.ServerName == "" {
 		config = config.Clone()
 		config.ServerName = s.addr.Addr().WithZone("").String()
 	}
-	secured := tls.Client(conn, config)
+	options := tlsconn.Options{Records: tlsconn.Go, Workers: 1}
+	if c.TLSRecords != "" {
+		options.Records = c.TLSRecords
+	}
+	made, err := tlsconn.NewConfig(config, options)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	secured := made.Client(conn)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
+	s.setRecords(secured.Offload().RX)
 	return secured, nil
 }

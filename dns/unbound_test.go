@@ -17,6 +17,8 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+
+	"kloop/ktls/tlsconn"
 )
 
 // unboundOf runs Debian's unbound in front of an authoritative server, over UDP, TCP and TLS.
@@ -196,6 +198,9 @@ func TestWithUnbound(t *testing.T) {
 			s := r.Stats()
 			if s.Case+s.Foreign+s.Malformed+s.Timeouts != 0 || s.Entries != 11 {
 				t.Errorf("%+v", s)
+			}
+			if want := map[bool]string{true: tlsconn.Go}[name == "TLS"]; s.Servers[0].Records != want {
+				t.Errorf("records: %q, want %q", s.Servers[0].Records, want)
 			}
 			if udp := name == "UDP" || name == "EDNS0"; udp && s.Truncated != 1 || !udp && s.UDP != 0 {
 				t.Errorf("%+v", s)

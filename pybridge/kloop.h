@@ -467,9 +467,9 @@ int kloop_resolver_cache_clear(uint64_t resolver);
 /* what: 's' statistics, 'e' the cache's entries, 'c' what applies of resolv.conf, each a value.
  * Answers its bytes; free(3) *out. */
 int64_t kloop_resolver_tell(uint64_t resolver, int what, char **out);
-/* The descriptors of the process's background loop, which does the resolvers' I/O; -1: it does not run. For
- * children, which inherit them: no Go is called. */
-void kloop_background_fds(int32_t fds[2]);
+/* Closes the descriptors of the process's background loop, which does the resolvers' I/O, and of what it has open. For
+ * a forked child, which inherits them: no Go is called. */
+void kloop_close_background(void);
 
 /* Ends a sleep of kloop_poll(). For any thread, and for signal handlers. */
 void kloop_wake(struct kloop_shared *k);

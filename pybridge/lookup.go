@@ -72,9 +72,8 @@ func kloop_go_lookup(handle C.uint64_t, q *C.struct_kloop_lookup) (result C.int6
 	}
 	begun := l.begin(uint64(q.user), func() { work.Cancel(failureOf(context.Canceled)) })
 	q.id = C.uint32_t(begun.id)
-	if err := startBackground(core.DriverName(l.driver.Name())); err != nil {
-		packed, known = failureOf(err), true
-	}
+	// Without one the lookup tells why, if it needs it: files are read all the same.
+	_ = startBackground(core.DriverName(l.driver.Name()))
 	if known {
 		l.leave(begun, packed)
 	} else {
@@ -187,7 +186,7 @@ var background struct {
 
 // startBackground makes the background loop run, on this driver, and tells of its descriptors.
 func startBackground(driver core.DriverName) error {
-	if background.loop.Load() != nil {
+	if loop := background.loop.Load(); loop != nil && !loop.Ended() {
 		return nil
 	}
 	background.once.Lock()
@@ -197,10 +196,15 @@ func startBackground(driver core.DriverName) error {
 		return err
 	}
 	ring, wake := loop.Descriptors()
-	C.kloop_set_background_fds(C.int32_t(ring), C.int32_t(wake))
+	noteDescriptor(ring, true)
+	noteDescriptor(wake, true)
+	core.WatchDescriptors(noteDescriptor)
 	background.loop.Store(loop)
 	return nil
 }
+
+// noteDescriptor has a descriptor closed in a forked child, or not any more.
+func noteDescriptor(fd int, open bool) { C.kloop_note_descriptor(C.int32_t(fd), C._Bool(open)) }
 
 // answer looks up what is asked, and packs what kloop.h's kloop_lookup says.
 func (q *question) answer(ctx context.Context, r *dns.Resolver) (packed []byte) {

@@ -2,6 +2,9 @@
 #ifndef KLOOP_PRIVATE_H
 #define KLOOP_PRIVATE_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 #include "kloop.h"
 
 struct epoll_event;
@@ -56,6 +59,6 @@ uint64_t kloop_now_ns(void);
 int kloop_epoll_wait(struct kloop *p, int64_t timeout_ns);
 
 /* Of resolver.c: for the Go side. */
-void kloop_set_background_fds(int32_t ring, int32_t wake);
+void kloop_note_descriptor(int32_t fd, bool open);
 
 #endif

@@ -1,22 +1,38 @@
 /*
  * resolver.c: the functions of kloop.h that look names up, which are short calls into Go.
  */
+#include <unistd.h>
+
 #include "private.h"
 #include "_cgo_export.h"
 
-/* Set once, when the background loop begins to run. */
-static int32_t background_fds[2] = { -1, -1 };
+/* A bit for each descriptor that is the background loop's; those from DESCRIPTORS_MAX on are not told of. Set once it is open and
+ * unset before it is closed: whatever moment a fork meets, no bit is another's. */
+enum { DESCRIPTORS_MAX = 1 << 20, WORD_BITS = 64 };
+static _Atomic uint64_t descriptors[DESCRIPTORS_MAX / WORD_BITS];
+static _Atomic int32_t descriptors_end; /* above all that were ever told of */
 
-void kloop_set_background_fds(int32_t ring, int32_t wake)
+void kloop_note_descriptor(int32_t fd, bool open)
 {
-	background_fds[0] = ring;
-	background_fds[1] = wake;
+	if (fd < 0 || fd >= DESCRIPTORS_MAX)
+		return;
+	uint64_t bit = UINT64_C(1) << fd % WORD_BITS;
+	if (!open) {
+		atomic_fetch_and(&descriptors[fd / WORD_BITS], ~bit);
+		return;
+	}
+	int32_t end = atomic_load(&descriptors_end);
+	while (end <= fd && !atomic_compare_exchange_weak(&descriptors_end, &end, fd + 1))
+		;
+	atomic_fetch_or(&descriptors[fd / WORD_BITS], bit);
 }
 
-void kloop_background_fds(int32_t fds[2])
+void kloop_close_background(void)
 {
-	fds[0] = background_fds[0];
-	fds[1] = background_fds[1];
+	int32_t end = atomic_load(&descriptors_end);
+	for (int32_t fd = 0; fd < end; fd++)
+		if (atomic_load(&descriptors[fd / WORD_BITS]) >> fd % WORD_BITS & 1)
+			close(fd);
 }
 
 int64_t kloop_lookup(struct kloop_shared *k, struct kloop_lookup *q)

@@ -148,11 +148,12 @@ func (v *value) stats(r *dns.Resolver) {
 	}
 	v.list(len(s.Servers))
 	for _, server := range s.Servers {
-		v.list(4)
+		v.list(5)
 		v.text(server.Addr.String())
 		v.float(server.RTT.Seconds())
 		v.int(int64(server.Failures))
 		v.bool(server.Down)
+		v.text(server.Records)
 	}
 	hosts, services := r.NeedsLibc()
 	v.texts([]string{hosts, services})

@@ -24,8 +24,9 @@ class Refusing(concurrent.futures.ThreadPoolExecutor):
 
 @pytest.fixture
 def threadless(loop):
-    """A loop whose executor refuses all work."""
+    """A loop whose executor refuses all work, and whose resolver has read its files."""
     loop.set_default_executor(Refusing())
+    run(loop, loop.getaddrinfo("localhost", "http"))
     return loop
 
 

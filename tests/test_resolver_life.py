@@ -122,6 +122,86 @@ def test_fork():
     )
 
 
+def test_a_forked_child_has_none_of_the_parents_sockets():
+    """Neither those of questions under way, over UDP, nor connections, nor the file that is being read."""
+    run_python("""
+        import asyncio, contextlib, fcntl, os, socket, sys, tempfile, termios, kloop
+        sys.path.insert(0, "tests")
+        from nameserver import Nameserver, Zone, reply
+
+        def descriptors():
+            links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+            return [os.readlink(link) for link in links if os.path.lexists(link)]
+
+        def to_server():
+            found = set()
+            for fd in os.listdir("/proc/self/fd"):
+                link = f"/proc/self/fd/{fd}"
+                if not os.path.lexists(link) or not os.readlink(link).startswith("socket:"):
+                    continue
+                with socket.socket(fileno=os.dup(int(fd))) as sock, contextlib.suppress(OSError):
+                    peer = sock.getpeername()
+                    if isinstance(peer, tuple) and peer[1] == port:
+                        found.add(os.readlink(link))
+            return found
+
+        def behave(question, zone):
+            return [] if question.name.startswith("silent") else None
+
+        async def main(resolver):
+            return (await resolver.resolve("www.test"))[0].address
+
+        zone = Zone({("www.test", "A"): [(60, "192.0.2.1")]})
+        with Nameserver(zone, behave) as server, tempfile.TemporaryDirectory() as folder:
+            port = int(server.address.rpartition(":")[2])
+            os.mkfifo(fifo := os.path.join(folder, "hosts"))
+            over_udp = kloop.Resolver([server.address], file=None, timeout=30)
+            over_tcp = kloop.Resolver([server.address], file=None, timeout=30, use_tcp=True)
+            of_hosts = kloop.Resolver([server.address], file=None, hosts=fifo)
+            loop = kloop.new_event_loop()
+            assert loop.run_until_complete(main(over_tcp)) == "192.0.2.1"
+            tasks = [loop.create_task(over_udp.resolve(f"silent{number}.test")) for number in range(20)]
+            tasks.append(loop.create_task(of_hosts.lookup_ip("www.test")))
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            server.await_question("silent19.test")
+            writer = open(fifo, "w")    # returns once the resolver has opened the other end
+            writer.write("192.0.2.7 www.test")
+            writer.flush()
+            left = bytearray(b"left")
+            while any(left):            # until it is being read
+                fcntl.ioctl(writer, termios.FIONREAD, left)
+            opened = to_server()
+            assert len(opened) >= 4, opened
+            assert descriptors().count(fifo) == 2
+            child = os.fork()
+            if not child:
+                try:
+                    assert not opened & to_server()
+                    assert descriptors().count(fifo) == 1   # the writer's
+                    assert kloop.run(main(over_udp)) == "192.0.2.1"
+                    assert kloop.run(main(over_tcp)) == "192.0.2.1"
+                    assert not opened & to_server()
+                except BaseException:
+                    import traceback
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            over_tcp.cache.clear()
+            assert loop.run_until_complete(main(over_tcp)) == "192.0.2.1"
+            writer.close()
+            assert loop.run_until_complete(tasks.pop()) == ["192.0.2.7"]
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            for resolver in (over_udp, over_tcp, of_hosts):
+                resolver.close()
+            loop.close()
+            assert not opened & to_server()
+    """)
+
+
 def test_exit_with_lookups_under_way():
     """The process ends, with its loop closed or not."""
     run_python("""

@@ -123,6 +123,7 @@ def test_dns_over_tls(kloop, loop, unbound, authority):
         assert run(loop, ask_everything(resolver)) == EVERYTHING
         stats = resolver.stats()
         assert stats.udp == stats.tcp == 0 and stats.tls > 0
+        assert [known.records for known in stats.servers] == ["go"]
     # The certificate names the address, too.
     trusted["tls"] = True
     with kloop.Resolver([address], file=None, environment=False, **trusted) as resolver:

@@ -258,7 +258,7 @@ cdef extern from *:
         int64_t (*resolver_cache_len)(uint64_t) noexcept nogil
         int (*resolver_cache_clear)(uint64_t) noexcept nogil
         int64_t (*resolver_tell)(uint64_t, int, char **) noexcept nogil
-        void (*background_fds)(int32_t *) noexcept nogil
+        void (*close_background)() noexcept nogil
     kloop_library kloop_lib
     int kloop_library_load(const char *path, int copy, char *reason, size_t size) nogil
     void kloop_library_restore() nogil

@@ -60,7 +60,7 @@ struct kloop_library {
 	int64_t (*resolver_cache_len)(uint64_t);
 	int (*resolver_cache_clear)(uint64_t);
 	int64_t (*resolver_tell)(uint64_t, int, char **);
-	void (*background_fds)(int32_t *);
+	void (*close_background)(void);
 };
 
 static struct kloop_library kloop_lib;
@@ -76,7 +76,7 @@ static const char *const kloop_library_names[] = {
 	"kloop_connect", "kloop_watch", "kloop_cancel", "kloop_pipe", "kloop_wake", "kloop_stats_refresh",
 	"kloop_endpoint", "kloop_endpoint_end", "kloop_endpoint_send", "kloop_tls_start",
 	"kloop_lookup", "kloop_lookup_cancel", "kloop_resolver_open", "kloop_resolver_close", "kloop_resolver_reload",
-	"kloop_resolver_cache_len", "kloop_resolver_cache_clear", "kloop_resolver_tell", "kloop_background_fds",
+	"kloop_resolver_cache_len", "kloop_resolver_cache_clear", "kloop_resolver_tell", "kloop_close_background",
 };
 #define KLOOP_LIBRARY_COUNT (sizeof(kloop_library_names) / sizeof(kloop_library_names[0]))
 _Static_assert(sizeof(struct kloop_library) == KLOOP_LIBRARY_COUNT * sizeof(void *), "one name per function");

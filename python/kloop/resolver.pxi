@@ -106,14 +106,10 @@ cdef class ResolverCore:
 
 
 def close_inherited_background():
-    """In a forked child: closes the descriptors of the parent's background loop.
+    """In a forked child: closes the descriptors of the parent's background loop, and its sockets to name servers.
 
     Only in the first generation, as those of loops.
     """
-    cdef int32_t fds[2]
     if _loaded_generation is None or _loaded_generation + 1 != _fork_generation:
         return
-    kloop_lib.background_fds(fds)
-    for fd in fds:
-        if fd >= 0:
-            posix_close(fd)
+    kloop_lib.close_background()

@@ -44,12 +44,14 @@ Path = str | os.PathLike[str] | None
 @dataclass(frozen=True)
 class ServerStats:
     """What is known of a server. ``rtt_s``: of its responses, smoothed; 0: none yet. ``failures``: since its
-    last response. ``down``: for now it is asked after the others."""
+    last response. ``down``: for now it is asked after the others. ``records``: what protects those of its last TLS
+    connection: 'go' (the core), or 'tls' (crypto/tls, which makes the handshake); '': there was none."""
 
     address: str
     rtt_s: float
     failures: int
     down: bool
+    records: str
 
 
 @dataclass(frozen=True)
