@@ -166,7 +166,10 @@ class Nameserver:
             self._stream(key)
 
     def _stream(self, key):
-        received = key.fileobj.recv(65536)
+        try:
+            received = key.fileobj.recv(65536)
+        except ConnectionResetError:    # closed before the last answer was read
+            received = b""
         key.data.extend(received)
         while len(key.data) >= 2 and len(key.data) >= 2 + int.from_bytes(key.data[:2], "big"):
             end = 2 + int.from_bytes(key.data[:2], "big")
