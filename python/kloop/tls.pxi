@@ -336,6 +336,8 @@ cdef class TLSProtocol:
         self.state = TLS_HANDSHAKE
         self.handshake_handle = self._loop.call_later(
             self.handshake_timeout, self._check_handshake_timeout)
+        if self.server_side and self.stock:
+            return 0        # the client begins
         return self._do_handshake()
 
     def _check_handshake_timeout(self):

@@ -31,8 +31,8 @@ cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 # Handshakes, of all threads, that are in a step: what they write to the key log is still to be read. The GIL, or
 # kloop_key_log_lock, is kept while it is looked at and the log is emptied, so that no handshake begins a step in the middle.
 cdef int _windows = 0
-# Up to here the log was overwritten.
-cdef int64_t _erased = 0
+# Up to here the log was overwritten, and up to there it was seen: at least as far.
+cdef int64_t _erased = 0, _seen = 0
 cdef char[KEYLOG_STEP] _zeros
 
 
@@ -50,15 +50,15 @@ def empty_key_log(int fd):
 
 def forget_key_log():
     """In a forked child, whose log is another one, and none of whose handshakes is in a step."""
-    global _windows, _erased
+    global _windows, _erased, _seen
     kloop_lock_reset(&kloop_key_log_lock)
-    _windows = _erased = 0
+    _windows = _erased = _seen = 0
 
 
 cdef void _truncate_log(int fd) noexcept:
-    global _erased
+    global _erased, _seen
     if ftruncate(fd, 0) == 0:
-        _erased = 0
+        _erased = _seen = 0
 
 
 cdef void _erase_log(int fd, int64_t end) noexcept:
@@ -72,27 +72,25 @@ cdef void _erase_log(int fd, int64_t end) noexcept:
 
 
 cdef int64_t _open_window(int fd) noexcept:
-    """Begins a step; answers the size of the key log. Is that too much, there is no step."""
+    """Begins a step; answers from where on the key log may have its lines. Is that too far, there is no step."""
     global _windows
-    cdef int64_t size
+    cdef int64_t begin
     kloop_lock_take(&kloop_key_log_lock)
-    size = lseek(fd, 0, SEEK_END)
-    if size <= KEYLOG_MAX:
+    begin = _seen
+    if begin <= KEYLOG_MAX:
         _windows += 1
     kloop_lock_give(&kloop_key_log_lock)
-    return size
+    return begin
 
 
-cdef void _close_window(int fd) noexcept:
-    """Ends a step, whose lines have been read: the last one that ends has all lines overwritten."""
-    global _windows
-    cdef int64_t end
+cdef void _close_window(int fd, int64_t end) noexcept:
+    """Ends a step, whose lines have been read up to end: the last one that ends has all lines overwritten."""
+    global _windows, _seen
     kloop_lock_take(&kloop_key_log_lock)
     _windows -= 1
-    if _windows == 0:
-        end = lseek(fd, 0, SEEK_END)
-        if end > _erased:
-            _erase_log(fd, end)
+    _seen = max(_seen, end)
+    if _windows == 0 and _seen > _erased:
+        _erase_log(fd, _seen)
     kloop_lock_give(&kloop_key_log_lock)
 
 
@@ -169,7 +167,7 @@ cdef class Handover:
     cdef int _step(self, object sslobj) except -1:
         """One do_handshake(), and the lines that it wrote to the key log."""
         cdef int fd = keylog.fd
-        cdef int64_t before = 0
+        cdef int64_t before = 0, after = 0
         if not self.refused:
             before = _open_window(fd)
             if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
@@ -180,10 +178,11 @@ cdef class Handover:
         try:
             sslobj.do_handshake()
         finally:
+            after = lseek(fd, 0, SEEK_END)
             try:
-                self._take_lines(fd, before, lseek(fd, 0, SEEK_END))
+                self._take_lines(fd, before, after)
             finally:
-                _close_window(fd)
+                _close_window(fd, after)
         return 0
 
     cdef int _take_lines(self, int fd, int64_t before, int64_t after) except -1:
@@ -193,6 +192,8 @@ cdef class Handover:
         cdef char *lines
         if after <= before:
             return 0
+        if size > KEYLOG_MAX:       # of others, who have it all to themselves for too long
+            return self._refuse('the key log is full')
         lines = <char *>PyMem_RawMalloc(self.log_size + size)
         if lines is NULL:
             raise MemoryError()
