@@ -58,6 +58,7 @@ class TextFile:
         self._text = ''         # decoded
         self._used = 0          # of it
         self._chunks: deque[_Chunk] = deque()   # of it
+        self._dropped: list[_Chunk] | None = None   # what readlines() may have to put back
         self._fed = 0           # bytes that the decoder had since it was reset
         self._encoder: Any = None
         if buffer._writable:
@@ -164,7 +165,21 @@ class TextFile:
 
     async def readlines(self, hint: int | None = -1) -> list[str]:
         """Reads lines until the end, or until they have more than hint characters together."""
-        return await read_lines(self, hint)
+        self.buffer._check_readable()
+        async with self._turn:
+            self._drop_used()
+            used = self._used
+            before = self._text[:used]
+            dropped = self._dropped = []
+
+            def put_back(text: str) -> None:
+                self._text, self._used = before + text + self._text[self._used:], used
+                self._chunks.extendleft(reversed(dropped))
+
+            try:
+                return await read_lines(self._read_line, hint, put_back, '')
+            finally:
+                self._dropped = None
 
     def __aiter__(self) -> AsyncIterator[str]:
         self.buffer._check_open()
@@ -208,7 +223,10 @@ class TextFile:
         """Forgets what was taken, by whole chunks; the last one tells where the decoder is."""
         used = 0
         while len(self._chunks) > 1 and used + self._chunks[0].characters <= self._used:
-            used += self._chunks.popleft().characters
+            chunk = self._chunks.popleft()
+            used += chunk.characters
+            if self._dropped is not None:
+                self._dropped.append(chunk)
         if used:
             self._text, self._used = self._text[used:], self._used - used
 
