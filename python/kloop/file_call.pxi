@@ -228,8 +228,11 @@ cdef class FileHandle:
         data: what is written to it before, less what a call that is under way writes of it. closefd: False, if
         nothing but that is to be done.
         """
+        cdef bint still
+        with cython.critical_section(self):
+            still = self.moving == 0
         try:
-            if data and self.moving == 0:
+            if data and still:
                 _write_all(fd, data, 0)
                 data = None
         finally:
@@ -273,11 +276,12 @@ cdef class FileHandle:
         return True
 
     cdef int _ended(self, bint here) except -1:
-        cdef bint idle
+        cdef bint idle, ends
         with cython.critical_section(self):
             self.under_way -= 1
             self.moving -= here
             idle = self.under_way == 0
+            ends = idle and self.ending_fd >= 0
         if self.still is not None and self.moving == 0:
             still, self.still = self.still, None
             self._tell(still)
@@ -286,7 +290,7 @@ cdef class FileHandle:
         if self.idle is not None:
             future, self.idle = self.idle, None
             self._tell(future)
-        if self.ending_fd >= 0:
+        if ends:
             try:
                 self._end_if_idle(False)
             except OSError as exc:

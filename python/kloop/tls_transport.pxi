@@ -164,7 +164,7 @@ def tls_get_write_buffer_size(self):
         return _buffer_size(stream) + deferred
     if t.flush_queued and not _tls_must_defer(t):
         _flush(t)
-    return t._write_buffer_size + deferred
+    return kloop_glance(<uint64_t *>&t._write_buffer_size) + deferred
 
 
 def tls_get_write_buffer_limits(self):
