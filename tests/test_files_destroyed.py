@@ -248,6 +248,47 @@ def test_what_was_written_is_written_once(loop, tmp_path):
     run(loop, main())
 
 
+@pytest.mark.parametrize("end", ["closed", "cancelled, then closed", "destroyed, then closed", "cancelled", "taken"])
+def test_an_open_that_succeeds_while_the_loop_is_stopped(kloop, tmp_path, end):
+    """The descriptor is there, and nobody has been told of it yet: it is somebody's all the same."""
+    path = str(tmp_path / "file")
+    with open(path, "wb"):
+        pass
+    before = leaks.open_fds()
+    loop = kloop.new_event_loop(driver="epoll")      # a ring leaves nothing under way when it stops
+
+    async def begin():
+        driven = Driven(kloop.open(path, "rb")._begin())
+        assert await driven.next() == "open"
+        loop.stop()
+        return driven
+
+    task = loop.create_task(begin())
+    loop.run_forever()
+    loop.run_until_complete(task)       # the core has taken the operation
+    driven = task.result()
+    leaks.wait_for(lambda: path in leaks.open_fds().values())
+    if end.startswith("cancelled"):
+        driven.call.cancel()
+    elif end.startswith("destroyed"):
+        driven.coroutine.close()
+    if end == "cancelled":
+        loop.run_until_complete(settled(loop))
+        leaks.wait_for(lambda: path not in leaks.open_fds().values())
+    elif end == "taken":
+        async def go_on():
+            while await driven.next() is not None:
+                pass
+
+        with pytest.warns(ResourceWarning):     # what it has opened is let go of
+            run(loop, go_on())
+            gc.collect()
+    loop.close()
+    driven.coroutine.close()
+    gc.collect()
+    leaks.wait_for(lambda: leaks.open_fds() == before)
+
+
 def test_an_opener_that_is_late(kloop, tmp_path):
     """Its caller has gone, and so has the loop."""
     (tmp_path / "file").touch()
