@@ -54,6 +54,7 @@ func (f *cancellableOpen) run() int64 {
 	reads := f.spec.File.Flags&unix.O_ACCMODE == unix.O_RDONLY
 	atOnce := *f.spec
 	atOnce.File.Flags |= unix.O_NONBLOCK
+	renamed := false
 	reader := -1 // is there for writers while it waits, as one that waits in open(2)
 	for pause := firstFIFOPause; !isDone(f.cancelled); pause = min(2*pause, lastFIFOPause) {
 		if reader < 0 {
@@ -63,8 +64,9 @@ func (f *cancellableOpen) run() int64 {
 				return result
 			case result >= 0:
 				reader = int(result)
-			case result == -int64(syscall.ENXIO) && isFIFO(f.spec), result == -int64(syscall.EINTR),
-				result == -int64(syscall.EAGAIN): // what has the name now has a lease, perhaps
+			case result == -int64(syscall.ENXIO) && (isFIFO(f.spec) || !renamed):
+				renamed = !isFIFO(f.spec) // and the next answer is about what has the name now
+			case result == -int64(syscall.EINTR), result == -int64(syscall.EAGAIN): // that has a lease, perhaps
 			default:
 				return result
 			}
