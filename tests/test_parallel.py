@@ -200,8 +200,10 @@ def test_files(kloop, tmp_path):
 def test_files_that_other_threads_let_go_of(kloop, tmp_path):
     """The last reference to an open file, with bytes that are not written, ends in another thread, where it is
     closed; calls that are under way are the loop's to end before."""
-    with RunningLoop(kloop) as running, warnings.catch_warnings():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())      # first: a thread may begin with the filters that there are
         warnings.simplefilter("ignore", ResourceWarning)
+        running = stack.enter_context(RunningLoop(kloop))
 
         async def make(number, index):
             file = await kloop.open(tmp_path / f"{number}-{index}", "w+b")
