@@ -38,7 +38,7 @@ var workers struct {
 	head    int
 	count   int
 	// opening are the opens that are being made.
-	opening map[*Operation]*fifoOpen
+	opening map[*Operation]*cancellableOpen
 }
 
 // goroutinePool is the FilePool of an engine whose host has no other.
@@ -92,9 +92,9 @@ func nextJob() poolJob {
 	workers.head++
 	if o := job.o; o.spec.Kind == OpOpen {
 		if workers.opening == nil {
-			workers.opening = map[*Operation]*fifoOpen{}
+			workers.opening = map[*Operation]*cancellableOpen{}
 		}
-		workers.opening[o] = newFIFOOpen(&o.spec)
+		workers.opening[o] = newCancellableOpen(&o.spec)
 	}
 	return job
 }
@@ -117,22 +117,10 @@ func (j poolJob) open() {
 	opening := workers.opening[j.o]
 	workers.mu.Unlock()
 	result := opening.run()
-	if j.isOver(opening) {
-		j.p.add(j.o, result)
-	} else if result >= 0 {
-		closeFD(int(result))
-	}
-}
-
-// isOver says whether the caller is to answer: the operation of an open has one answer, and may be another's then.
-func (j poolJob) isOver(f *fifoOpen) bool {
 	workers.mu.Lock()
-	defer workers.mu.Unlock()
-	if workers.opening[j.o] != f {
-		return false
-	}
-	delete(workers.opening, j.o)
-	return true
+	delete(workers.opening, j.o) // behind its answer the operation may be another's
+	workers.mu.Unlock()
+	j.p.add(j.o, result)
 }
 
 // add is for any goroutine. The engine is woken under the lock: afterwards it may be gone.
@@ -184,6 +172,6 @@ func (p *goroutinePool) Cancel(o *Operation) {
 	case found:
 		p.add(o, -int64(syscall.ECANCELED))
 	case opening != nil:
-		opening.cancel(poolJob{o, p})
+		opening.cancel()
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kloop/epoll"
 	"kloop/uring"
 )
 
@@ -219,7 +220,7 @@ func TestFileWaits(t *testing.T) {
 }
 
 // TestFIFOsThatNobodyWakes ends opens of FIFOs that have no name any more, or whose other end may not
-// be opened. More of them than a driver takes are the pool's.
+// be opened. More of them than a driver takes are the pool's. Nothing of them is left.
 func TestFIFOsThatNobodyWakes(t *testing.T) {
 	changes := map[string]func(name string) error{
 		"unlinked":  os.Remove,
@@ -241,21 +242,13 @@ func TestFIFOsThatNobodyWakes(t *testing.T) {
 					}
 					group.Go(func() {
 						_, err := l.OpenFile(ctx, name, []int{os.O_RDONLY, os.O_WRONLY}[n%2], 0)
-						// One or the other may not have got to its name before.
+						// One or the other may not have got to its name before, or lost it.
 						if !errors.Is(err, context.Canceled) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 							t.Errorf("open %d: %v", n, err)
 						}
 					})
 				}
-				for held := 0; held < 4; { // those of the pool wait
-					held = 0
-					workers.mu.Lock()
-					for _, f := range workers.opening {
-						if isDone(f.held) {
-							held++
-						}
-					}
-					workers.mu.Unlock()
+				for opensUnderWay() < 4 { // those of the pool
 					runtime.Gosched()
 				}
 				for n := range count {
@@ -265,61 +258,114 @@ func TestFIFOsThatNobodyWakes(t *testing.T) {
 				}
 				cancel()
 				group.Wait()
+				if left := opensUnderWay(); left != 0 {
+					t.Errorf("%d opens are left", left)
+				}
 			})
 		})
 	}
 }
 
-// TestAnOpenThatCannotBeWoken: its operation is over all the same, and what it opens later is closed.
-func TestAnOpenThatCannotBeWoken(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "fifo")
+func opensUnderWay() int {
+	workers.mu.Lock()
+	defer workers.mu.Unlock()
+	return len(workers.opening)
+}
+
+// fifoPool is a pool with the open of a new FIFO that it waits for.
+func fifoPool(t *testing.T, flags uint32) (name string, o *Operation, p FilePool, answer func() int64) {
+	name = filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(name, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	woken := make(chan struct{}, 1)
-	p := NewFilePool(func() { woken <- struct{}{} })
+	p = NewFilePool(func() { woken <- struct{}{} })
 	path := append([]byte(name), 0)
-	o := &Operation{spec: OperationSpec{Kind: OpOpen, FD: unix.AT_FDCWD, File: FileRequest{Path: path, Flags: unix.O_RDONLY}}}
+	o = &Operation{spec: OperationSpec{Kind: OpOpen, FD: unix.AT_FDCWD, File: FileRequest{Path: path, Flags: flags | unix.O_CLOEXEC}}}
 	p.Start(o)
-	var f *fifoOpen
-	for f == nil {
-		workers.mu.Lock()
-		f = workers.opening[o]
-		workers.mu.Unlock()
-		runtime.Gosched()
+	return name, o, p, func() (result int64) {
+		<-woken
+		p.Reap(1, func(told *Operation, got int64) {
+			if told != o {
+				t.Errorf("%p, not %p", told, o)
+			}
+			result = got
+		})
+		return result
 	}
-	<-f.held
-	f.mu.Lock() // as if the FIFO were one whose other end may not be opened
-	closeFD(f.fifo)
-	other, err := unix.Open(filepath.Dir(name), unix.O_PATH|unix.O_CLOEXEC, 0)
-	f.fifo = other
-	f.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Cancel(o)
-	clear(path) // is the caller's again after the answer
-	<-woken
-	p.Reap(1, func(told *Operation, result int64) {
-		if told != o || result != -int64(syscall.ECANCELED) {
-			t.Errorf("%p, not %p: %d", told, o, result)
+}
+
+// TestFIFOOpensLeaveOthersAlone: a cancelled open lets nobody go on who waits for the other end, and no descriptor is left.
+func TestFIFOOpensLeaveOthersAlone(t *testing.T) {
+	for range 50 {
+		name, o, p, answer := fifoPool(t, unix.O_WRONLY)
+		beside := make(chan int, 1)
+		go func() {
+			fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			beside <- fd
+		}()
+		for opensUnderWay() == 0 {
+			runtime.Gosched()
 		}
-	})
-	writer, err := unix.Open(name, unix.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
+		p.Cancel(o)
+		if result := answer(); result != -int64(syscall.ECANCELED) {
+			t.Fatal(result)
+		}
+		for range 100 {
+			select {
+			case <-beside:
+				t.Fatal("somebody has opened the other end")
+			default:
+				runtime.Gosched()
+			}
+		}
+		reader, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeFD(<-beside)
+		closeFD(reader)
 	}
-	defer closeFD(writer)
-	<-f.done
-	for err == nil || err == unix.EAGAIN { // until the reader is closed
-		_, err = unix.Write(writer, []byte("x"))
-		runtime.Gosched()
-	}
-	if err != unix.EPIPE {
-		t.Error(err)
-	}
-	if p.Waiting() {
-		t.Error("it has answered twice")
+}
+
+// TestFIFOOpensSeeTheOtherEnd that opens and does nothing, that writes, that comes and goes; and the descriptor blocks.
+func TestFIFOOpensSeeTheOtherEnd(t *testing.T) {
+	for name, use := range map[string]func(fd int){
+		"there":   func(int) {},
+		"written": func(fd int) { _, _ = unix.Write(fd, []byte("x")) },
+		"gone":    closeFD,
+	} {
+		for _, reads := range []bool{true, false} {
+			if !reads && name != "there" {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				flags, other := uint32(unix.O_WRONLY), unix.O_RDONLY
+				if reads {
+					flags, other = unix.O_RDONLY, unix.O_WRONLY
+				}
+				path, _, _, answer := fifoPool(t, flags)
+				fd, err := unix.Open(path, other|unix.O_CLOEXEC, 0) // waits for the pool's
+				if err != nil {
+					t.Fatal(err)
+				}
+				use(fd)
+				if name != "gone" {
+					defer closeFD(fd)
+				}
+				result := answer()
+				if result < 0 {
+					t.Fatal(syscall.Errno(-result))
+				}
+				defer closeFD(int(result))
+				if on, errno := epoll.Nonblocking(int(result)); errno != 0 || on {
+					t.Errorf("it does not block: %v, %v", on, errno)
+				}
+			})
+		}
 	}
 }
 

@@ -33,7 +33,8 @@ CONFIGURED = {
 }
 REQUIREMENTS = ("build.txt", "test.txt")
 # They need programs whose packages have no wheels for this Python, or test the build.
-LEFT_OUT = ["tests/build", "tests/test_usage.py", "tests/test_bench.py", "tests/test_web.py"]
+LEFT_OUT = ["tests/build", "tests/test_usage.py", "tests/test_bench.py", "tests/test_web.py",
+            "tests/test_resolver_aiohttp.py"]
 # What has several threads in kloop at once, in an order from the shortest to the longest.
 THREADED = ["parallel", "threadsafe_handle", "threads"]
 # ThreadSanitizer makes all of it some ten times slower.

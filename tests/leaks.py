@@ -31,6 +31,14 @@ def open_fds() -> dict[int, str]:
     return found
 
 
+def wait_for(condition) -> None:
+    """Returns when it holds, and fails if that takes too long."""
+    deadline_s = time.monotonic() + SETTLE_LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
 def is_go_netpoller(fds: dict[int, str]) -> bool:
     """Whether these are the Go runtime's own epoll instance and the eventfd that it watches.
 

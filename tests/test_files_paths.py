@@ -66,7 +66,7 @@ def test_names(loop, files, tmp_path):
         await files.symlink("b", base / "soft")
         assert await files.readlink(base / "soft") == "b"
         assert await files.readlink(os.fsencode(base / "soft")) == b"b"
-        await files.link(base / "soft", base / "soft2")                     # as link(2): not what it points to
+        await files.link(base / "soft", base / "soft2")     # or what it points to, by Python's version
         os.link(base / "soft", base / "soft3")
         assert (base / "soft2").is_symlink() == (base / "soft3").is_symlink()
         await files.link(base / "soft", base / "not", follow_symlinks=False)

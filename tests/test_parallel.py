@@ -7,18 +7,24 @@ Each of these is as valid under the GIL, but only without it is this code in two
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import socket
 import sys
 import threading
+import time
+import warnings
 import weakref
 
+import leaks
 import pytest
 from datagrams import DatagramEcho, Mailbox
 from driving import LIMIT_S, turns
+from nameserver import Nameserver
 from parallel import LOOPS, RunningLoop, in_threads, on_loops
 from peers import pattern
 from recorders import Echo, Recorder
+from resolving import ZONE
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -166,6 +172,154 @@ def test_context_variables_stay_with_their_loop(kloop):
         assert len(seen) == 1000 and all(seen)
 
     on_loops(kloop, main)
+
+
+def test_files(kloop, tmp_path):
+    """The threads that make calls on files are the process's, and so is the folder."""
+    async def main(number):
+        path = tmp_path / f"file-{number}"
+        data = pattern(100 * KIB, seed=number)
+        for _ in range(10):
+            await kloop.files.write_bytes(path, data, fsync=False)
+            async with kloop.open(path, "r+b") as file:
+                parts = await asyncio.gather(*(file.pread(KIB, start) for start in range(0, len(data), KIB)))
+                assert b"".join(parts) == data
+                assert await file.read() == data
+                await asyncio.gather(*(file.pwrite(b"%d" % number * KIB, start) for start in range(0, 10 * KIB, KIB)))
+            assert (await kloop.files.read_bytes(path))[:10 * KIB] == b"%d" % number * 10 * KIB
+            reading = asyncio.ensure_future(kloop.files.read_bytes(path))
+            await turns(number)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert path.name in await kloop.files.listdir(tmp_path)
+        assert asyncio.get_running_loop().stats()["operations"] == 0
+
+    on_loops(kloop, main)
+
+
+def test_files_that_other_threads_let_go_of(kloop, tmp_path):
+    """The last reference to an open file, with bytes that are not written, ends in another thread, where it is
+    closed; calls that are under way are the loop's to end before."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())      # first: a thread may begin with the filters that there are
+        warnings.simplefilter("ignore", ResourceWarning)
+        running = stack.enter_context(RunningLoop(kloop))
+
+        async def make(number, index):
+            file = await kloop.open(tmp_path / f"{number}-{index}", "w+b")
+            await file.write(b"%d" % number * 1000)
+            if index % 2:
+                reading = asyncio.ensure_future(file.pread(10, 0))
+                await turns(1)
+                reading.cancel()
+            return [file]
+
+        def let_go(number):
+            for index in range(30):
+                holder = running.run(make(number, index))
+                holder.clear()
+                gc.collect()
+
+        in_threads(let_go)
+        running.settle()
+        deadline_s = time.monotonic() + LIMIT_S
+        while any(name.startswith(str(tmp_path)) for name in leaks.open_fds().values()):
+            running.settle()
+            assert time.monotonic() < deadline_s
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == path.name[0].encode() * 1000
+
+
+def test_calls_on_files_that_other_threads_cancel(kloop, tmp_path):
+    """A mistake, which asyncio's tasks survive."""
+    os.mkfifo(tmp_path / "fifo")
+    with RunningLoop(kloop) as running:
+        async def begin():
+            file = await kloop.open(tmp_path / "fifo", "r+b", buffering=0)
+            call = file._handle.read(10)
+            ended = running.loop.create_future()
+            call.send(None)
+            call._asyncio_future_blocking = False
+            call.add_done_callback(lambda _: ended.set_result(None))
+            return file, call, ended
+
+        async def end(file, ended):
+            await ended
+            await file.close()
+
+        for _ in range(50):
+            file, call, ended = running.run(begin())
+            in_threads(lambda number, call=call: call.cancel(), 2)
+            running.run(end(file, ended))
+            assert call.cancelled()
+
+
+def test_one_resolver_on_all_loops(kloop):
+    """Its cache, questions that several loops ask at once, and what it tells of itself meanwhile."""
+    with Nameserver(ZONE) as server:
+        resolver = kloop.Resolver([server.address], file=None, environment=False, hosts=None)
+
+        async def main(number):
+            loop = asyncio.get_running_loop()
+            loop.resolver = resolver
+            for _ in range(20):
+                answers = await asyncio.gather(
+                    resolver.resolve("www.test"), loop.getaddrinfo("www.test", 80, type=socket.SOCK_STREAM),
+                    resolver.resolve("mail.test", "MX"), resolver.resolve("nothing.test"), return_exceptions=True)
+                assert {record.address for record in answers[0].records} == {"192.0.2.1", "192.0.2.2"}
+                assert ("192.0.2.1", 80) in {info[4] for info in answers[1]}
+                assert isinstance(answers[3], kloop.NameNotFound)
+                cancelled = asyncio.ensure_future(resolver.resolve(f"{number}.test"))
+                await turns(number)
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+                resolver.stats()
+                resolver.cache.entries()
+                if number == 0:
+                    resolver.cache.clear()
+                    len(resolver.cache)
+                assert loop.stats()["lookups"] >= 0
+
+        on_loops(kloop, main)
+        resolver.close()
+
+
+def test_a_resolver_that_is_closed_under_lookups(kloop):
+    with Nameserver(ZONE) as server:
+        for _ in range(10):
+            resolver = kloop.Resolver([server.address], file=None, environment=False, hosts=None, cache_entries=0)
+
+            async def main(number, resolver=resolver):
+                for index in range(30):
+                    if number == 0 and index == 10:
+                        resolver.close()
+                    try:
+                        await resolver.resolve("www.test")
+                    except RuntimeError as exc:
+                        assert str(exc) == "the resolver is closed"
+                        return
+                assert number != 0
+
+            on_loops(kloop, main)
+            in_threads(lambda _, resolver=resolver: resolver.close())
+            assert resolver.closed
+
+
+def test_the_shared_resolver_is_one(kloop, monkeypatch):
+    """However many loops ask for it first at the same time."""
+    from kloop import resolver
+
+    for _ in range(20):
+        monkeypatch.setattr(resolver, "_shared", {})
+
+        def ask(number):
+            loop = kloop.new_event_loop()
+            try:
+                return loop.resolver
+            finally:
+                loop.close()
+
+        assert len({*map(id, in_threads(ask))}) == 1
 
 
 def test_executors(kloop):

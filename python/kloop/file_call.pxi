@@ -2,6 +2,7 @@
 
 cdef extern from "<unistd.h>" nogil:
     int64_t c_lseek "lseek"(int fd, int64_t offset, int whence)
+    int c_unlink "unlink"(const char *path)
     enum:
         SEEK_SET, SEEK_CUR
         FILE_END "SEEK_END"
@@ -9,6 +10,7 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "<fcntl.h>":
     enum:
         AT_FDCWD
+        AT_EMPTY_PATH
 
 cdef extern from "<linux/falloc.h>":
     enum:
@@ -18,8 +20,10 @@ cdef enum:
     FILE_POLLED = 1     # of kloop_op.events
     EINVAL_ERRNO = 22
     ESPIPE_ERRNO = 29
+    EEXIST_ERRNO = 17
 
 cdef uint64_t CURRENT_OFFSET = <uint64_t>-1
+cdef bytes _no_path = b'\0'
 
 
 cdef class FileHandle:
@@ -37,21 +41,32 @@ cdef class FileHandle:
     cdef LoopCore loop
     cdef readonly int fd            # -1 once it is closed
     cdef readonly object name       # for errors
-    cdef readonly bint polled       # poll(2) tells when it is ready
+    cdef bint polled                # poll(2) tells when it is ready
     cdef readonly bint seekable
     cdef bint appends               # O_APPEND
     cdef readonly uint64_t moved    # bytes written at the file's own position, also by calls that were cancelled
     cdef uint32_t under_way         # calls that the core has
+    cdef readonly uint32_t moving   # of these, those at the file's own position
     cdef object idle                # the future of who waits until there are none
+    cdef object still               # and until there are none at the position
+    cdef int ending_fd              # what is to be closed when there are none, or -1
+    cdef object ending_data         # and to be written before,
+    cdef uint64_t ending_moved      # when `moved` was so many
+    cdef bint ending_closes
     cdef bytes kept                 # what a cancelled read has taken from where it can't be put back
 
-    def __cinit__(self, LoopCore loop not None, int fd, object name, bint polled=False, bint appends=False):
+    def __cinit__(self, LoopCore loop not None, int fd, object name, bint appends=False):
         self.seekable = c_lseek(fd, 0, SEEK_CUR) >= 0
         self.appends = appends
         self.loop = loop
         self.fd = fd
+        self.ending_fd = -1
         self.name = name
-        self.polled = polled or not self.seekable
+        self.polled = not self.seekable
+
+    def set_polled(self):
+        """Says that poll(2) tells when a read or write need not wait. Without a position that is so anyway."""
+        self.polled = True
 
     def pread(self, size, offset):
         """Reads size bytes at offset; fewer at the end of the file alone."""
@@ -121,6 +136,17 @@ cdef class FileHandle:
         """ftruncate(2)."""
         return _file_call(self.loop, self, KLOOP_OP_TRUNCATE, self.fd, 0, size)
 
+    def stat(self, bytearray room not None):
+        """statx(2) into room, of 256 bytes."""
+        cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_STAT, self.fd, AT_EMPTY_PATH, 0)
+        call.memory = _no_path
+        call.op.ptr = <uint64_t>PyBytes_AS_STRING(_no_path)
+        call.op.len = PyBytes_GET_SIZE(_no_path)
+        call.memory2 = room
+        call.op.ptr2 = <uint64_t><char *>room
+        call.op.len2 = len(room)
+        return call
+
     def chmod(self, uint32_t mode):
         """fchmod(2)."""
         return _file_call(self.loop, self, KLOOP_OP_CHMOD, self.fd, 0, mode)
@@ -156,28 +182,28 @@ cdef class FileHandle:
     def clone_to(self, FileHandle other not None):
         """Has another file share all blocks of this one, if their file system can."""
         cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_CLONE, self.fd, 0, 0)
-        call.memory = other
-        call.op.fd2 = other.fd
+        call.other = other
         return call
 
     def copy_to(self, FileHandle other not None, uint64_t size):
         """copy_file_range(2) of up to size bytes, at the positions of both; answers how many."""
         cdef FileCall call = _file_call(self.loop, self, KLOOP_OP_COPY_RANGE, self.fd, 0, 0)
-        call.memory = other
-        call.op.fd2 = other.fd
+        call.other = other
         call.op.len = size
         return call
 
+    def put_back(self, bytes data not None):
+        """Has the next read at the position find these bytes, which were the last that one has read there."""
+        _put_back(self, data)
+
+    # ---- its end
+
+    @cython.critical_section
     def release(self):
         """Refuses further calls, and answers the descriptor, which is the caller's to close now."""
         fd = self.fd
         self.fd = -1
         return fd
-
-    @property
-    def busy(self):
-        """Whether the core has calls of this file."""
-        return self.under_way > 0
 
     def when_idle(self):
         """A future that is done when the core has no call of this file, or None if it has none now."""
@@ -187,13 +213,105 @@ cdef class FileHandle:
             self.idle = self.loop.create_future()
         return self.idle
 
-    cdef int _ended(self) except -1:
-        self.under_way -= 1
-        if self.under_way == 0 and self.idle is not None:
-            if not self.idle.done() and not self.loop._closed:
-                self.idle.set_result(None)
-            self.idle = None
+    def when_still(self):
+        """The same for calls at the file's own position. One whose coroutine was destroyed may be under way still."""
+        if self.moving == 0:
+            return None
+        if self.still is None or self.still.done():
+            self.still = self.loop.create_future()
+        return self.still
+
+    def close_when_idle(self, int fd, data=None, bint closefd=True, bint here=False):
+        """Closes a descriptor that release() has given, once the core has no call of this file; nobody waits for
+        that. Also when the loop is closed before, and from any thread. here: in this one, if it has none now.
+
+        data: what is written to it before, less what a call that is under way writes of it. closefd: False, if
+        nothing but that is to be done.
+        """
+        cdef bint still
+        with cython.critical_section(self):
+            still = self.moving == 0
+        try:
+            if data and still:
+                _write_all(fd, data, 0)
+                data = None
+        finally:
+            with cython.critical_section(self):
+                self.ending_fd = fd
+                self.ending_data = data
+                self.ending_moved = self.moved
+                self.ending_closes = closefd
+            self._end_if_idle(here)
+
+    cdef int _end_if_idle(self, bint here) except -1:
+        cdef int fd = -1
+        data = None
+        with cython.critical_section(self):
+            if self.under_way == 0:
+                fd = self.ending_fd
+                self.ending_fd = -1
+                data = self.ending_data
+                self.ending_data = None
+        if fd < 0:
+            return 0
+        try:
+            if data:
+                _write_all(fd, data, self.moved - self.ending_moved)
+        finally:
+            if not self.ending_closes:
+                pass
+            elif here or kloop_load_thread(&self.loop.runs_in) != PyThread_get_thread_ident():
+                posix_close(fd)
+            else:
+                _close_file_later(self.loop, fd)
         return 0
+
+    cdef bint _begin(self, bint here) noexcept:
+        """Counts one more call; answers whether there may be one."""
+        with cython.critical_section(self):
+            if self.fd < 0:
+                return False
+            self.under_way += 1
+            self.moving += here
+        return True
+
+    cdef int _ended(self, bint here) except -1:
+        cdef bint idle, ends
+        with cython.critical_section(self):
+            self.under_way -= 1
+            self.moving -= here
+            idle = self.under_way == 0
+            ends = idle and self.ending_fd >= 0
+        if self.still is not None and self.moving == 0:
+            still, self.still = self.still, None
+            self._tell(still)
+        if not idle:
+            return 0
+        if self.idle is not None:
+            future, self.idle = self.idle, None
+            self._tell(future)
+        if ends:
+            try:
+                self._end_if_idle(False)
+            except OSError as exc:
+                self.loop.call_exception_handler({
+                    'message': f'What was written to {self.name!r} is lost: its last write failed',
+                    'exception': exc})
+        return 0
+
+    cdef int _tell(self, object future) except -1:
+        if not future.done() and not self.loop._closed:
+            future.set_result(None)
+        return 0
+
+
+cdef int _write_all(int fd, object data, size_t start) except -1:
+    """For who can't wait: what is behind the first bytes."""
+    with memoryview(data) as view:
+        left = view[start:]
+        while left:
+            left = left[os.write(fd, left):]
+    return 0
 
 
 cdef object _file_error(int code, object name):
@@ -214,6 +332,7 @@ cdef class FileCall(SocketCall):
     """
 
     cdef FileHandle handle          # None for calls on paths
+    cdef FileHandle other           # the second file, if there are two
     cdef object name                # for errors
     cdef object memory              # what op.ptr names
     cdef object memory2             # and op.ptr2
@@ -221,6 +340,7 @@ cdef class FileCall(SocketCall):
     cdef int64_t place              # the offset
     cdef bint here                  # it is the file's position, which moves
     cdef bint certain               # it can't be cancelled: a close
+    cdef bint temporary             # of an open: what it makes is not to stay if nobody waits for it
     cdef PyObject *before           # in the loop's list
     cdef PyObject *after
 
@@ -228,20 +348,35 @@ cdef class FileCall(SocketCall):
         self.stage = CALL_OVER
         self.loop._check_core()
         if self.handle is not None:
-            if self.handle.fd < 0:
+            if not self.handle._begin(self.here):
                 raise ValueError('I/O operation on closed file')
             self.op.fd = self.handle.fd
+        if self.other is not None:
+            if not self.other._begin(False):
+                self.handle._ended(self.here)
+                raise ValueError('I/O operation on closed file')
+            self.op.fd2 = self.other.fd
         try:
             if self._prepare():
                 self._release()
+                self._leave()
                 return True
             self._submit()
         except BaseException:
             self._release()
+            self._leave()
             raise
         self._enlist()
         self.stage = CALL_WAITING
         return False
+
+    cdef int _leave(self) except -1:
+        """Its files are used no more."""
+        if self.handle is not None:
+            self.handle._ended(self.here)
+        if self.other is not None:
+            self.other._ended(False)
+        return 0
 
     cdef int _find_place(self) except -1:
         """Before a read or write: the offset of one at the position."""
@@ -273,8 +408,6 @@ cdef class FileCall(SocketCall):
         if loop.file_calls is not NULL:
             (<FileCall>loop.file_calls).before = <PyObject *>self
         loop.file_calls = <PyObject *>self
-        if self.handle is not None:
-            self.handle.under_way += 1
         return 0
 
     cdef int _strike(self) except -1:
@@ -286,8 +419,7 @@ cdef class FileCall(SocketCall):
         if self.after is not NULL:
             (<FileCall>self.after).before = self.before
         self.before = self.after = NULL
-        if self.handle is not None:
-            self.handle._ended()
+        self._leave()
         Py_DECREF(self)
         return 0
 
@@ -323,9 +455,17 @@ cdef class FileCall(SocketCall):
         return self._set(size)
 
     cdef int _completed_late(self, int res, char *data, uint64_t size) except -1:
-        if res == 0 and self.op.code == KLOOP_OP_OPEN:
-            _close_file_later(self.loop, size)
+        if self.op.code == KLOOP_OP_OPEN:
+            if res == 0:
+                _close_file_later(self.loop, size)
+            if self.temporary and res != EEXIST_ERRNO:      # a cancelled one may have made it too
+                _remove_file_later(self.loop, self.memory)
         return 0
+
+    cdef int _loop_closed(self) except -1:
+        if self.temporary and self.memory is not None:
+            c_unlink(PyBytes_AS_STRING(self.memory))
+        return SocketCall._loop_closed(self)
 
     cdef int _untaken(self) except -1:
         if self.op.code == KLOOP_OP_OPEN:
@@ -339,8 +479,14 @@ cdef class FileCall(SocketCall):
 
     def cancel(self, msg=None):
         """Cancels the operation. The task goes on when that is over."""
+        if KLOOP_FREE_THREADED and _is_elsewhere(self.loop):    # where nothing is to be looked at
+            self.loop._defer(self.cancel, () if msg is None else (msg,))
+            return True
         if self.stage != CALL_WAITING:
             return False
+        if _is_elsewhere(self.loop):
+            self.loop._defer(self.cancel, () if msg is None else (msg,))
+            return True
         self.called_off = True
         self.message = msg
         self._cancel_operation()
@@ -379,6 +525,18 @@ cdef int _close_file_later(LoopCore loop, int fd) except -1:
         return 0
     call = _file_call(loop, None, KLOOP_OP_CLOSE, fd, 0, 0)
     call.certain = True
+    call.stage = CALL_OVER
+    call._submit()
+    return call._enlist()
+
+
+cdef int _remove_file_later(LoopCore loop, bytes path) except -1:
+    cdef FileCall call = _file_call(loop, None, KLOOP_OP_UNLINK, AT_FDCWD, 0, 0)
+    call.memory = path
+    call.op.ptr = <uint64_t>PyBytes_AS_STRING(path)
+    call.op.len = PyBytes_GET_SIZE(path)
+    call.certain = True
+    call.temporary = True
     call.stage = CALL_OVER
     call._submit()
     return call._enlist()

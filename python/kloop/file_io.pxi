@@ -157,16 +157,19 @@ cdef class FileWrite(FileCall):
 
 cdef int _put_back(FileHandle handle, bytes data) except -1:
     """Has the next read find what one has read whose outcome nobody takes."""
-    if handle.fd >= 0 and handle.seekable:
+    if not data or handle.fd < 0:
+        return 0
+    if handle.seekable and not handle.polled:
         c_lseek(handle.fd, -<int64_t>PyBytes_GET_SIZE(data), SEEK_CUR)
-    elif data:
-        _keep_bytes(handle, data)
+    else:
+        handle.kept = data if handle.kept is None else data + handle.kept
     return 0
 
 
 cdef int _keep_bytes(FileHandle handle, bytes data) except -1:
-    """The same, for what was taken from a pipe or the like."""
-    handle.kept = data if handle.kept is None else data + handle.kept
+    """Has the next read find what a cancelled one had taken from a pipe or the like. What was put back meanwhile
+    came before it: reads that have begun found nothing kept."""
+    handle.kept = data if handle.kept is None else handle.kept + data
     return 0
 
 
@@ -187,11 +190,12 @@ cdef bytes _c_path(object path):
 
 
 def file_path_call(LoopCore loop not None, str code, path, path2=None, *, dir_fd=None, dir_fd2=None,
-                   uint32_t flags=0, uint32_t mode=0, name=None, fd=None):
+                   uint32_t flags=0, uint32_t mode=0, name=None, fd=None, bint temporary=False):
     """An operation on a path, by its name: 'open', 'stat', 'rename', 'unlink', 'mkdir', 'link', 'symlink', 'readlink'.
 
     path2 is the second path, or for 'stat' and 'readlink' a bytearray for the answer. fd: with 'stat', what
-    to look at in place of a path. Answers an awaitable of what the system call answers.
+    to look at in place of a path. temporary: with 'open', what it makes is removed if nobody takes its outcome.
+    Answers an awaitable of what the system call answers.
     """
     cdef bytes first = _c_path(path)
     cdef bytes second = None if path2 is None or type(path2) is bytearray else _c_path(path2)
@@ -199,6 +203,7 @@ def file_path_call(LoopCore loop not None, str code, path, path2=None, *, dir_fd
     cdef int folder2 = AT_FDCWD if dir_fd2 is None else dir_fd2
     cdef FileCall call = _file_call(loop, None, _PATH_CODES[code], folder if fd is None else fd, flags, mode)
     call.name = name
+    call.temporary = temporary
     call.memory = first
     call.op.ptr = <uint64_t>PyBytes_AS_STRING(first)
     call.op.len = PyBytes_GET_SIZE(first)

@@ -26,6 +26,7 @@ cdef class ResolverCore:
         cdef char reason[REASON_SIZE]
         cdef int64_t result
         cdef int loaded = _load_library()
+        cdef bint late = False
         cdef const char *config = PyBytes_AS_STRING(self.config)
         cdef uint64_t size = PyBytes_GET_SIZE(self.config)
         reason[0] = 0
@@ -36,17 +37,33 @@ cdef class ResolverCore:
         if result < 0:
             text = reason.decode(errors='replace')
             raise ValueError(text) if -result == errno.EINVAL else OSError(-result, text)
-        self.number = <uint64_t>result
-        self.generation = _fork_generation
+        with cython.critical_section(self):
+            if self.over or self.number and self.generation == _fork_generation:
+                late = True                 # another thread has closed it, or made one, meanwhile
+            else:
+                self.number = <uint64_t>result
+                self.generation = _fork_generation
+        if late:
+            with nogil:
+                kloop_lib.resolver_close(<uint64_t>result)
         return 0
 
     cdef uint64_t _number_here(self) except 0:
         """The core's number for it, in this process."""
-        if self.over or self.config is None:
-            raise RuntimeError('the resolver is closed')
-        if self.generation != _fork_generation:
+        cdef uint64_t number = 0
+        with cython.critical_section(self):
+            if self.generation == _fork_generation and not self.over:
+                number = self.number
+        if number:
+            return number
+        if not self.over and self.config is not None:
             self._open_here()
-        return self.number
+            with cython.critical_section(self):
+                if not self.over:
+                    number = self.number
+        if not number:
+            raise RuntimeError('the resolver is closed')
+        return number
 
     def __dealloc__(self):
         if self.number and not self.over and self.generation == _fork_generation:
@@ -55,16 +72,19 @@ cdef class ResolverCore:
     @property
     def closed(self):
         """Whether close() was called."""
-        return bool(self.over)
+        with cython.critical_section(self):
+            return bool(self.over)
 
     def close(self):
         """Ends its connections, and the lookups under way, which raise RuntimeError."""
-        if self.over:
-            return
-        self.over = True
-        if self.number and self.generation == _fork_generation:
+        cdef uint64_t number = 0
+        with cython.critical_section(self):
+            if not self.over and self.generation == _fork_generation:
+                number = self.number
+            self.over = True
+        if number:
             with nogil:
-                kloop_lib.resolver_close(self.number)
+                kloop_lib.resolver_close(number)
 
     def reload(self):
         """Reads resolv.conf again, now, and forgets what is known of the servers; if they are others than

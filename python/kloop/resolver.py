@@ -472,12 +472,11 @@ def explain(status: int, text: str) -> Exception:
     return ResolveError(socket.EAI_FAIL, text)
 
 
-_shared: Resolver | None = None
+_shared: dict[str, Resolver] = {}
 
 
 def shared() -> Resolver:
     """The resolver of this process, made with the first call: that of every loop that was given no other."""
-    global _shared
-    if _shared is None:
-        _shared = Resolver()
-    return _shared
+    found = _shared.get('it')
+    # Of those that several threads make at once all get one. Not by a lock, which a forked child might find taken.
+    return _shared.setdefault('it', Resolver()) if found is None else found

@@ -342,6 +342,9 @@ cdef class SocketCall:
 
     def cancel(self, msg=None):
         """Cancels the operation. The task goes on in the next iteration, the kernel's answer may come later."""
+        if KLOOP_FREE_THREADED and _is_elsewhere(self.loop):    # where nothing is to be looked at
+            self.loop._defer(self.cancel, () if msg is None else (msg,))
+            return True
         if self.stage != CALL_WAITING:
             return False
         if _is_elsewhere(self.loop):

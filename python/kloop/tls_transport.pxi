@@ -162,9 +162,9 @@ def tls_get_write_buffer_size(self):
         stream = t.stream
     if t.offloaded and stream is not None:
         return _buffer_size(stream) + deferred
-    if t.flush_queued and not _tls_must_defer(t):
+    if not _tls_must_defer(t) and t.flush_queued:
         _flush(t)
-    return t._write_buffer_size + deferred
+    return kloop_glance(<uint64_t *>&t._write_buffer_size) + deferred
 
 
 def tls_get_write_buffer_limits(self):

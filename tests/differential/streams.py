@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from .world import Peer, World, is_under_way, linked, outcome, payload
 
 SMALL = (0, 1, 100, 1500)
 SIZES = (*SMALL, 8191, 8192, 8193, 65535, 65536, 65537)
+# From 3.12 on an asyncio transport never ends whose last piece of a writelines() was empty: it waits for room for it.
+LINE_SIZES = SIZES if sys.version_info < (3, 12) else SIZES[1:]
 LARGE = 1 << 20     # far above what the buffers of a `small` connection take, and every limit below
 LIMITS = ((None, None), (0, 0), (1, 0), (16384, 1), (131072, None), (4 << 20, None), (None, 0), (10, 20), (-1, None))
 # Beyond this a small connection whose peer does not read takes some part of a write, and how much is the kernel's
@@ -250,7 +253,7 @@ def operations():
     sizes = st.sampled_from(SIZES)
     one = st.one_of(
         st.tuples(st.just("write"), st.sampled_from((*SIZES, LARGE))),
-        st.tuples(st.just("writelines"), st.lists(sizes, max_size=4).map(tuple)),
+        st.tuples(st.just("writelines"), st.lists(st.sampled_from(LINE_SIZES), max_size=4).map(tuple)),
         st.tuples(st.just("bad_write"), st.sampled_from(BAD_DATA)),
         st.tuples(st.sampled_from(("close", "abort", "write_eof", "pause", "resume", "state", "peer reads"))),
         st.builds(lambda limits: ("limits", *limits), st.sampled_from(LIMITS)),

@@ -101,6 +101,8 @@ class Caller:
         if name == "go":
             place = self.places[arguments[0] % len(self.places)] if self.places else 0
             return lambda: file.seek(place), lambda _: None
+        if name == "at":
+            return lambda: file.seek(*arguments), lambda value: value
         if name == "rewind":
             return lambda: file.seek(0), lambda value: value
         if name == "end":
@@ -210,6 +212,39 @@ def test_text(loop, tmp_path, may_be_long, encoding):
     def script(mode, content, newline, errors, calls):
         options = {"encoding": encoding, "newline": newline, "errors": errors}
         run(loop, compare(tmp_path, mode, content, options, calls))
+
+    script()
+
+
+@st.composite
+def calls_about_ends_of_lines(draw):
+    # Not newlines: tell() of the built-in forgets them near the start of a file.
+    name = draw(st.sampled_from(["read", "read", "readline", "tell", "go", "at", "write", "truncate"]))
+    if name in ("read", "readline"):
+        return name, (draw(st.integers(-1, 9)),)
+    if name == "write":
+        return name, (draw(st.text("a\n\r日", min_size=1, max_size=4)),)
+    if name == "go":
+        return name, (draw(st.integers(0, 5)),)
+    if name == "at":
+        return name, (draw(st.integers(0, 12)),)
+    return name, ()
+
+
+@pytest.mark.timeout(TIME_LIMIT_S)
+@pytest.mark.parametrize("newline", ["", None])
+def test_positions_in_the_middle_of_an_end_of_line(loop, tmp_path, may_be_long, newline):
+    """Between a carriage return and its line feed, where the decoder keeps one back, and inside characters."""
+    @seed(SEED)
+    @settings(max_examples=SCRIPTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(["r", "r+", "w+"]), st.sampled_from(["utf-8", "utf-16", "shift_jis", "utf-7"]),
+           st.text("ab\n\r日", max_size=16), st.sampled_from([0, 8188, 8191]),
+           st.lists(calls_about_ends_of_lines(), min_size=2, max_size=14))
+    def script(mode, encoding, text, before, calls):
+        if before:
+            calls = [("read", (before + 1,)), *calls]
+        options = {"encoding": encoding, "newline": newline, "errors": "replace"}
+        run(loop, compare(tmp_path, mode, b"x" * before + text.encode(encoding), options, calls))
 
     script()
 

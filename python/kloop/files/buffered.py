@@ -32,6 +32,7 @@ class BufferedFile(BinaryFile):
         self._ahead = b''       # read from the file
         self._at = 0            # of it, how much was given
         self._pending = bytearray()     # to be written; only one of both holds something
+        self._flushed_from: int | None = None   # a write of it is under way that began when so much had moved
 
     # ---- reading
 
@@ -72,7 +73,7 @@ class BufferedFile(BinaryFile):
                 parts.append(part)
                 missing -= len(part)
         except BaseException:
-            self._ahead, self._at = b''.join(parts), 0
+            self._put_back(b''.join(parts))
             raise
         if missing < 0:
             self._ahead, self._at = parts[-1], len(parts[-1]) + missing
@@ -87,7 +88,7 @@ class BufferedFile(BinaryFile):
         try:
             return await read_rest(self, have, max(expected, 0))
         except BaseException:
-            self._ahead, self._at = have, 0
+            self._put_back(have)
             raise
 
     async def read1(self, size: int | None = -1) -> bytes:
@@ -140,7 +141,7 @@ class BufferedFile(BinaryFile):
                         if n == 0 or once:
                             break
                 except BaseException:
-                    self._ahead, self._at = bytes(view[:got]) + self._ahead[self._at:], 0
+                    self._put_back(bytes(view[:got]))
                     raise
                 return got
 
@@ -164,6 +165,13 @@ class BufferedFile(BinaryFile):
             self._check_open()
             await self._write_pending()
             return await self._read_line(-1 if size is None else size)
+
+    async def _read_lines(self, hint: int | None) -> list[bytes]:
+        await self._write_pending()
+        return await super()._read_lines(hint)
+
+    def _put_back(self, data: bytes) -> None:
+        self._ahead, self._at = data + self._ahead[self._at:], 0
 
     async def _read_line(self, size: int) -> bytes:
         searched = self._at
@@ -215,13 +223,21 @@ class BufferedFile(BinaryFile):
         return taken
 
     async def _write_pending(self) -> None:
-        handle, pending = self._handle, self._pending
-        while pending:
-            before = handle.moved
+        while self._pending:
+            self._flushed_from = self._handle.moved
             try:
-                await self._write_some(pending)
-            finally:
-                del pending[:handle.moved - before]
+                await self._write_some(self._pending)
+            except GeneratorExit:   # it goes on without us
+                raise
+            except BaseException:
+                self._catch_up()
+                raise
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        if self._flushed_from is not None:
+            del self._pending[:self._handle.moved - self._flushed_from]
+            self._flushed_from = None
 
     def _rewind(self) -> None:
         """Puts the file's position where the reader is."""
@@ -250,7 +266,9 @@ class BufferedFile(BinaryFile):
             self._rewind()
 
     def _left_over(self) -> Buffer:
-        return self._pending
+        if self._flushed_from is None:
+            return self._pending
+        return memoryview(self._pending)[self._handle.moved - self._flushed_from:]
 
     # ---- the position
 

@@ -6,13 +6,15 @@ import asyncio
 import io
 import os
 import warnings
+import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .. import _core
+from .paths import close_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
     from typing_extensions import Buffer
 
@@ -26,33 +28,52 @@ L = TypeVar('L', bytes, str)
 _endings: set[asyncio.Task[None]] = set()
 
 
-def _close_when_idle(loop: Loop, handle: _core.FileHandle, fd: int) -> None:
-    idle = handle.when_idle()
-    if idle is None:
-        _core.file_close_later(loop, fd)
-    else:
-        idle.add_done_callback(lambda _: _core.file_close_later(loop, fd))
-
-
-async def read_lines(lines: AsyncIterable[L], hint: int | None) -> list[L]:
-    """What readlines() answers: all lines, or as many as it takes to have more than hint bytes or characters."""
+async def read_lines(read_line: Callable[[int], Coroutine[Any, Any, L]], hint: int | None,
+                     put_back: Callable[[L], None], empty: L) -> list[L]:
+    """What readlines() answers, for who has the turn: all lines, or as many as it takes to have more than hint bytes
+    or characters. put_back is given them in one if there will be no answer."""
     found: list[L] = []
     total = 0
-    async for line in lines:
-        found.append(line)
-        total += len(line)
-        if hint is not None and 0 < hint < total:
-            break
+    try:
+        while line := await read_line(-1):
+            found.append(line)
+            total += len(line)
+            if hint is not None and 0 < hint < total:
+                break
+    except BaseException:
+        put_back(empty.join(found))
+        raise
     return found
 
 
 class Turn(asyncio.Lock):
-    """Lets callers in one after the other, in the order in which they came."""
+    """Lets callers in one after the other, in the order in which they came. file: whose position they use."""
+
+    def __init__(self, file: BinaryFile | None = None) -> None:
+        super().__init__()
+        self._file = None if file is None else weakref.proxy(file)
 
     def locked(self) -> bool:
         """Whether a call made now has to wait. Also while the next one has been let in and has not run yet, when the
         lock itself is free: who went ahead then would overtake it."""
-        return super().locked() or bool(self._waiters)
+        return super().locked() or bool(self._waiters) or self._file is not None and self._file._handle.moving > 0
+
+    async def acquire(self) -> Literal[True]:
+        await super().acquire()
+        if self._file is not None:
+            if self._file._handle.moving:
+                await self._until_still(self._file._handle)
+            self._file._catch_up()
+        return True
+
+    async def _until_still(self, handle: _core.FileHandle) -> None:
+        """Waits for what is left of a caller whose coroutine was destroyed."""
+        try:
+            while (still := handle.when_still()) is not None:
+                await asyncio.shield(still)
+        except BaseException:
+            self.release()
+            raise
 
 
 class BinaryFile:
@@ -75,7 +96,7 @@ class BinaryFile:
         self._readable = readable
         self._writable = writable
         self._closefd = closefd
-        self._turn = Turn()
+        self._turn = Turn(self)
         self._seekable = handle.seekable
 
     # ---- what it is
@@ -191,7 +212,21 @@ class BinaryFile:
 
     async def readlines(self, hint: int | None = -1) -> list[bytes]:
         """Reads lines until the end, or until they have more than hint bytes together."""
-        return await read_lines(self, hint)
+        self._check_readable()
+        async with self._turn:
+            self._check_open()
+            return await self._read_lines(hint)
+
+    async def _read_lines(self, hint: int | None) -> list[bytes]:
+        return await read_lines(self._read_line, hint, self._put_back, b'')
+
+    async def _read_line(self, size: int) -> bytes:
+        """readline() for who has the turn."""
+        raise NotImplementedError
+
+    def _put_back(self, data: bytes) -> None:
+        """Has the next read find what one has read that comes to nothing."""
+        raise NotImplementedError
 
     async def writelines(self, lines: Iterable[Buffer]) -> None:
         """Writes each of lines; no separators are added."""
@@ -256,34 +291,24 @@ class BinaryFile:
             return
         try:
             await self._flush_in_turn()
-        finally:
-            fd = self._handle.release()
-            idle = self._handle.when_idle()
-            if idle is None:
-                await self._close_descriptor(fd)
-            else:
-                await self._close_when_idle(idle, fd)
-
-    async def _close_descriptor(self, fd: int) -> None:
-        if self._closefd:
-            await _core.file_close(self._loop, fd, self.name)
-
-    async def _close_when_idle(self, idle: asyncio.Future[None], fd: int) -> None:
-        try:
-            await asyncio.shield(idle)
-        except BaseException:
-            self._close_alone(fd)
+        except GeneratorExit:   # nothing may be awaited any more
+            self._end_now()
             raise
-        await self._close_descriptor(fd)
+        finally:
+            if self._handle.fd >= 0:
+                await self._close_when_idle(self._handle.release())
 
-    def _close_alone(self, fd: int) -> None:
-        """Has a descriptor closed when no call uses it any more; nobody waits for that."""
-        if not self._closefd:
-            return
-        if self._loop.is_closed() or not self._handle.busy:
-            os.close(fd)
-        else:
-            self._loop.call_soon_threadsafe(_close_when_idle, self._loop, self._handle, fd)
+    async def _close_when_idle(self, fd: int) -> None:
+        idle = self._handle.when_idle()
+        if idle is not None:
+            try:
+                await asyncio.shield(idle)
+            except BaseException:
+                if self._closefd:
+                    self._handle.close_when_idle(fd)
+                raise
+        if self._closefd:
+            await close_descriptor(self._loop, self._handle, fd)
 
     async def _flush_in_turn(self) -> None:
         """What flush() does for who has the turn."""
@@ -303,13 +328,10 @@ class BinaryFile:
         """Writes what is buffered, and closes the file, as for who can't wait: in the caller's thread."""
         if self._handle.fd < 0:
             return
-        left = memoryview(self._left_over())
-        fd = self._handle.release()
-        try:
-            while left:
-                left = left[os.write(fd, left):]
-        finally:
-            self._close_alone(fd)
+        self._handle.close_when_idle(self._handle.release(), self._left_over(), self._closefd, here=True)
+
+    def _catch_up(self) -> None:
+        """Minds what a call has done after its coroutine was destroyed."""
 
     def _left_over(self) -> Buffer:
         """What is buffered and not written."""

@@ -10,6 +10,7 @@ import io
 import os
 import select
 import stat
+import threading
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast, overload
@@ -18,7 +19,7 @@ from .. import _core
 from ..loop import Loop
 from .buffered import BUFFER_SIZE, BufferedFile
 from .descriptor import BinaryFile
-from .paths import Path, running_loop, stat_descriptor
+from .paths import Path, running_loop, stat_handle
 from .raw import RawFile
 from .text import TextFile
 
@@ -153,22 +154,22 @@ def _check(file: Path | int, mode: str, buffering: int, encoding: str | None, er
 async def _open(file: Path | int, how: _How) -> BinaryFile | TextFile:
     loop = running_loop()
     if isinstance(file, int):
-        return await _wrap(loop, file, file, how, how.closefd)
+        return await _wrap(loop, file, file, how)
     name = os.fspath(file)
     if how.opener is not None:
         fd = await _call_opener(loop, how.opener, name, how.flags)
     else:
         fd = await _core.file_path_call(loop, 'open', name, flags=how.flags, mode=NEW_FILE_MODE, name=name)
-    return await _wrap(loop, fd, name, how, True)
+    return await _wrap(loop, fd, name, how)
 
 
 async def _call_opener(loop: Loop, opener: Opener, name: Any, flags: int) -> int:
-    """The opener's descriptor. If its caller is cancelled, it is closed when it is there."""
-    future = loop.run_in_executor(None, opener, name, flags)
+    """The opener's descriptor. If its caller goes on without it, it is closed when it is there."""
+    opened = _Opened(opener)
     try:
-        fd = await asyncio.shield(future)
-    except asyncio.CancelledError:
-        future.add_done_callback(functools.partial(_close_opened, loop))
+        fd = await asyncio.shield(loop.run_in_executor(None, opened.open, name, flags))
+    except BaseException:   # by a cancellation, or GeneratorExit: the loop may be no more
+        opened.give_up()
         raise
     if not isinstance(fd, int):
         raise TypeError('expected integer from opener')
@@ -178,42 +179,65 @@ async def _call_opener(loop: Loop, opener: Opener, name: Any, flags: int) -> int
     return fd
 
 
-def _close_opened(loop: Loop, future: asyncio.Future[int]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        _core.file_close_later(loop, future.result())
+class _Opened:
+    """What an opener answers in its thread, for a caller who may not wait for it."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._fd: Any = None
+        self._given_up = False
+
+    def open(self, name: Any, flags: int) -> Any:
+        fd = self._opener(name, flags)
+        with self._lock:
+            self._fd = fd
+            if self._given_up:
+                self._close()
+        return fd
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._given_up = True
+            self._close()
+
+    def _close(self) -> None:
+        if isinstance(self._fd, int) and self._fd >= 0:
+            os.close(self._fd)
+        self._fd = None
 
 
-async def _wrap(loop: Loop, fd: int, file: Any, how: _How, owned: bool) -> BinaryFile | TextFile:
-    """Makes a file of a descriptor, or closes it."""
+async def _wrap(loop: Loop, fd: int, file: Any, how: _How) -> BinaryFile | TextFile:
+    """Makes a file of a descriptor, or closes it, unless that is another's."""
+    handle = _core.FileHandle(loop, fd, file, 'a' in how.mode)
     try:
-        return await _make(loop, fd, file, how, owned)
+        return await _make(loop, handle, file, how)
     except BaseException:
-        if owned:
-            _core.file_close_later(loop, fd)
+        handle.release()
+        if how.closefd:
+            handle.close_when_idle(fd)
         raise
 
 
-async def _make(loop: Loop, fd: int, file: Any, how: _How, owned: bool) -> BinaryFile | TextFile:
-    state = await stat_descriptor(loop, fd, file)
+async def _make(loop: Loop, handle: _core.FileHandle, file: Any, how: _How) -> BinaryFile | TextFile:
+    state = await stat_handle(handle)
     if stat.S_ISDIR(state.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), file)
-    handle = _core.FileHandle(loop, fd, file, _is_polled(fd, state.st_mode), 'a' in how.mode)
+    if _is_polled(handle.fd, state.st_mode):
+        handle.set_polled()
     if 'a' in how.mode:
         await _go_to_end(handle, state)
     mode = how.mode.replace('t', '')
     kept = {'readable': how.readable, 'writable': how.writable, 'closefd': how.closefd}
     if how.buffering == 0:
         return RawFile(loop, handle, file, mode, **kept)
-    size = how.buffering if how.buffering > 1 else BUFFER_SIZE
-    kept['closefd'] = False     # until nothing can fail any more
-    made = BufferedFile(loop, handle, file, mode, buffer_size=size, size=state.st_size, **kept)
-    if '+' in how.mode and not made.seekable():
-        handle.release()
+    if '+' in how.mode and not handle.seekable:
         raise io.UnsupportedOperation('File or stream is not seekable.')
-    made._closefd = how.closefd
+    size = how.buffering if how.buffering > 1 else BUFFER_SIZE
+    made = BufferedFile(loop, handle, file, mode, buffer_size=size, size=state.st_size, **kept)
     if how.wrapper is None:
         return made
-    line_buffering = how.buffering == 1 or how.buffering < 0 and stat.S_ISCHR(state.st_mode) and os.isatty(fd)
+    line_buffering = how.buffering == 1 or how.buffering < 0 and stat.S_ISCHR(state.st_mode) and os.isatty(handle.fd)
     return TextFile(made, how.mode, how.wrapper, how.newline, line_buffering)
 
 

@@ -27,6 +27,9 @@ AT_REMOVEDIR = 0x200
 _STATX = struct.Struct('=IIQIIIHxxQQQQ' + 'qIxxxx' * 4 + 'IIII')
 _STATX_SIZE = 256
 _NS = 1_000_000_000
+# Whether os.link() calls link(2), which does not follow, where nothing else is asked for; those of later releases
+# call linkat(2) always, and say so by their default.
+_LINK_IS_PLAIN = 'follow_symlinks=True' in str(getattr(os.link, '__text_signature__', None))
 # A path of this many bytes is longer than the kernel takes (PATH_MAX).
 _PATH_SIZE = 4096
 
@@ -53,18 +56,24 @@ def _stat_result(room: bytearray) -> os.stat_result:
 
 
 class Descriptor:
-    """A descriptor that is open inside an ``async with``: opened by openat(2), named ``name`` in errors."""
+    """A descriptor that is open inside an ``async with``: opened by openat(2), named ``name`` in errors.
 
-    def __init__(self, loop: Loop, path: Any, flags: int, mode: int = 0, *, name: Any = None) -> None:
+    temporary: its open makes a file which is removed again if the coroutine is destroyed meanwhile.
+    """
+
+    def __init__(self, loop: Loop, path: Any, flags: int, mode: int = 0, *, name: Any = None,
+                 temporary: bool = False) -> None:
         self._loop = loop
         self._path = path = os.fspath(path)
         self._flags = flags | os.O_CLOEXEC
         self._mode = mode
         self._name = path if name is None else name
+        self._temporary = temporary
 
     async def __aenter__(self) -> _core.FileHandle:
         fd = await _core.file_path_call(
-            self._loop, 'open', self._path, flags=self._flags, mode=self._mode, name=self._name)
+            self._loop, 'open', self._path, flags=self._flags, mode=self._mode, name=self._name,
+            temporary=self._temporary)
         self._handle = _core.FileHandle(self._loop, fd, self._name)
         return self._handle
 
@@ -72,9 +81,25 @@ class Descriptor:
                         trace: TracebackType | None) -> None:
         fd = self._handle.release()
         if kind is GeneratorExit:   # the task is no more, and what is awaited here is not waited for
-            _core.file_close_later(self._loop, fd)
+            self._handle.close_when_idle(fd)
         else:
-            await _core.file_close(self._loop, fd, self._name)
+            await close_descriptor(self._loop, self._handle, fd)
+
+
+async def close_descriptor(loop: Loop, handle: _core.FileHandle, fd: int) -> None:
+    """Closes what handle.release() has given, whose calls are over."""
+    try:
+        await _core.file_close(loop, fd, handle.name)
+    except RuntimeError:    # the loop is closed, or another thread's
+        handle.close_when_idle(fd)
+        raise
+
+
+async def stat_handle(handle: _core.FileHandle) -> os.stat_result:
+    """fstat(2)."""
+    room = bytearray(_STATX_SIZE)
+    await handle.stat(room)
+    return _stat_result(room)
 
 
 async def stat_descriptor(loop: Loop, fd: int, name: Any) -> os.stat_result:
@@ -177,8 +202,7 @@ async def link(src: Path, dst: Path, *, src_dir_fd: int | None = None, dst_dir_f
     """As os.link()."""
     loop = running_loop()
     sys.audit('os.link', src, dst, -1 if src_dir_fd is None else src_dir_fd, -1 if dst_dir_fd is None else dst_dir_fd)
-    # As in CPython, which calls link(2) where nothing else is asked for: that does not follow.
-    plain = follow_symlinks and src_dir_fd is None and dst_dir_fd is None
+    plain = _LINK_IS_PLAIN and follow_symlinks and src_dir_fd is None and dst_dir_fd is None
     await _core.file_path_call(loop, 'link', src, dst, dir_fd=src_dir_fd, dir_fd2=dst_dir_fd,
                                name=(os.fspath(src), os.fspath(dst)),
                                flags=AT_SYMLINK_FOLLOW if follow_symlinks and not plain else 0)

@@ -46,15 +46,25 @@ class RawFile(BinaryFile):
 
     async def readline(self, size: int | None = -1) -> bytes:
         self._check_readable()
-        line = bytearray()
         async with self._turn:
-            while (size is None or size < 0 or len(line) < size) and not line.endswith(b'\n'):
+            return await self._read_line(-1 if size is None else size)
+
+    async def _read_line(self, size: int) -> bytes:
+        line = bytearray()
+        try:
+            while (size < 0 or len(line) < size) and not line.endswith(b'\n'):
                 self._check_open()
                 byte = await self._handle.read(1)
                 if not byte:
                     break
                 line += byte
+        except BaseException:
+            self._put_back(bytes(line))
+            raise
         return bytes(line)
+
+    def _put_back(self, data: bytes) -> None:
+        self._handle.put_back(data)
 
     async def write(self, data: Buffer) -> int:
         self._check_writable()
@@ -89,19 +99,18 @@ class RawFile(BinaryFile):
 async def read_rest(file: BinaryFile, have: bytes = b'', expected: int = 0) -> bytes:
     """The rest of a file behind what one has of it, for who has the turn. expected: bytes that are thought to be left.
 
-    A cancelled one leaves the file where it was, if it is seekable.
+    When it is cancelled, the next read finds what it has read.
     """
-    parts = [have] if have else []
+    parts = [have]
     size = max(FIRST_PART, expected + 1)
-    taken = 0
     try:
         while part := await file._handle.read(size):
             parts.append(part)
-            taken += len(part)
             if len(part) == size:
                 size = min(2 * size, LARGEST_PART)
     except BaseException:
-        if file._seekable and taken and not file.closed:
-            file._handle.seek_now(-taken, os.SEEK_CUR)
+        file._handle.put_back(b''.join(parts[1:]))
         raise
-    return parts[0] if len(parts) == 1 else b''.join(parts)
+    if len(parts) == 2 and not have:
+        return parts[1]
+    return b''.join(parts)

@@ -21,11 +21,6 @@ Self = TypeVar('Self', bound='TextFile')
 # How many bytes are decoded at a time: as io.TextIOWrapper's, so that a file written to in the
 # middle of reading it has the same bytes.
 CHUNK_SIZE = 8192
-# What tell() answers: the place in the file, above it the decoder's state there, and how many
-# characters behind it, since one byte may stand for several.
-_FLAGS_SHIFT = 64
-_SKIP_SHIFT = 128
-_MASK = (1 << 64) - 1
 
 
 class _Chunk(NamedTuple):
@@ -35,6 +30,25 @@ class _Chunk(NamedTuple):
     flags: int      # of the decoder before it, with nothing left to decode
     data: bytes
     characters: int
+
+
+class _Position(NamedTuple):
+    """What tell() answers, packed into a number; by the rules of io.TextIOWrapper, as a write at a position that
+    seek() went to is at the end of what it had to read for it."""
+
+    place: int          # in the file
+    flags: int = 0      # of the decoder there
+    feed: int = 0       # bytes to decode from there,
+    final: bool = False     # as the last ones,
+    skip: int = 0       # and characters of them that are before the position
+
+    def pack(self) -> int:
+        return self.place | self.flags << 64 | self.feed << 128 | self.skip << 160 | self.final << 192
+
+    @classmethod
+    def unpack(cls, number: int) -> _Position:
+        return cls(number & (1 << 64) - 1, number >> 64 & (1 << 64) - 1, number >> 128 & (1 << 32) - 1,
+                   bool(number >> 192 & 1), number >> 160 & (1 << 32) - 1)
 
 
 class TextFile:
@@ -58,7 +72,9 @@ class TextFile:
         self._text = ''         # decoded
         self._used = 0          # of it
         self._chunks: deque[_Chunk] = deque()   # of it
+        self._dropped: list[_Chunk] | None = None   # what readlines() may have to put back
         self._fed = 0           # bytes that the decoder had since it was reset
+        self._ratio = 0.0       # bytes a character in the last chunk that was read
         self._encoder: Any = None
         if buffer._writable:
             self._encoder = codecs.getincrementalencoder(self.encoding)(self.errors or 'strict')
@@ -149,7 +165,9 @@ class TextFile:
                 return self._take(have)
             searched = max(have - 1, 0)     # half of '\r\n' may be there
             if not await self._decode_chunk():
-                return self._take(len(self._text) - self._used)
+                line = self._text[self._used:]
+                self._drop_decoded()
+                return line
 
     def _find_line_end(self, start: int) -> int:
         """Where the line ends that goes on at start, or 0."""
@@ -164,7 +182,21 @@ class TextFile:
 
     async def readlines(self, hint: int | None = -1) -> list[str]:
         """Reads lines until the end, or until they have more than hint characters together."""
-        return await read_lines(self, hint)
+        self.buffer._check_readable()
+        async with self._turn:
+            self._drop_used()
+            used = self._used
+            before = self._text[:used]
+            dropped = self._dropped = []
+
+            def put_back(text: str) -> None:
+                self._text, self._used = before + text + self._text[self._used:], used
+                self._chunks.extendleft(reversed(dropped))
+
+            try:
+                return await read_lines(self._read_line, hint, put_back, '')
+            finally:
+                self._dropped = None
 
     def __aiter__(self) -> AsyncIterator[str]:
         self.buffer._check_open()
@@ -197,7 +229,8 @@ class TextFile:
             self._drop_used()
         self._text += text
         self._chunks.append(_Chunk(start, flags, left + data, len(text)))
-        return bool(data)
+        self._ratio = len(data) / len(text) if text else 0.0
+        return bool(data or text)
 
     def _take(self, size: int) -> str:
         at = self._used
@@ -208,11 +241,16 @@ class TextFile:
         """Forgets what was taken, by whole chunks; the last one tells where the decoder is."""
         used = 0
         while len(self._chunks) > 1 and used + self._chunks[0].characters <= self._used:
-            used += self._chunks.popleft().characters
+            chunk = self._chunks.popleft()
+            used += chunk.characters
+            if self._dropped is not None:
+                self._dropped.append(chunk)
         if used:
             self._text, self._used = self._text[used:], self._used - used
 
     def _drop_decoded(self) -> None:
+        if self._dropped is not None:
+            self._dropped.extend(self._chunks)
         self._text, self._used = '', 0
         self._chunks.clear()
 
@@ -284,41 +322,53 @@ class TextFile:
         else:
             # All is taken, or what is left has given no character yet.
             chunk, before = self._chunks[-1], before - self._chunks[-1].characters
-        taken, flags, skip = self._locate(chunk, self._used - before)
-        place -= self._fed - chunk.start - taken
-        return place | flags << _FLAGS_SHIFT | skip << _SKIP_SHIFT
+        where = self._locate(chunk, self._used - before)
+        return where._replace(place=place - (self._fed - chunk.start) + where.place).pack()
 
-    def _locate(self, chunk: _Chunk, characters: int) -> tuple[int, int, int]:
-        """Where in a chunk's bytes so many characters end: bytes, the decoder's state there, and characters
-        that are left over, as the byte behind it stands for several."""
+    def _locate(self, chunk: _Chunk, characters: int) -> _Position:
+        """Where so many characters of a chunk end; its place is counted from the chunk's start."""
         if characters == 0:
-            return 0, chunk.flags, 0
+            return _Position(0, chunk.flags)
         decoder = self._decoder
         state = decoder.getstate()
         try:
-            low, high = 0, len(chunk.data)
-            probe = min(characters, high)       # right if a character is a byte
-            while low < high:
-                if self._count(chunk, probe) <= characters:
-                    low = probe
-                else:
-                    high = probe - 1
-                probe = (low + high + 1) // 2
-            while True:
-                count = self._count(chunk, low)
-                left, flags = decoder.getstate()
-                if not left:
-                    # A carriage return that is kept back until it is known what follows is in the flags alone.
-                    if low and not self._newline and flags & 1 and self._count(chunk, low - 1) == count:
-                        low, flags = low - 1, decoder.getstate()[1]
-                    return low, flags, characters - count
-                low -= 1
+            return self._feed_by_bytes(chunk, characters, *self._jump_near(chunk, characters))
         finally:
             decoder.setstate(state)
 
-    def _count(self, chunk: _Chunk, size: int) -> int:
-        self._decoder.setstate((b'', chunk.flags))
-        return len(self._decoder.decode(chunk.data[:size]))
+    def _jump_near(self, chunk: _Chunk, characters: int) -> tuple[int, int, int]:
+        """A place not behind so many characters, and close to it, where the decoder keeps nothing back: bytes,
+        the decoder's state there, and the characters before it. The decoder is there."""
+        decoder, at, back = self._decoder, int(self._ratio * characters), 1
+        while at > 0:
+            decoder.setstate((b'', chunk.flags))
+            count = len(decoder.decode(chunk.data[:at]))
+            if count <= characters:
+                kept, flags = decoder.getstate()
+                if not kept:
+                    return at, flags, count
+                at -= len(kept)
+                back = 1
+            else:
+                at -= back
+                back *= 2
+        decoder.setstate((b'', chunk.flags))
+        return 0, chunk.flags, 0
+
+    def _feed_by_bytes(self, chunk: _Chunk, characters: int, place: int, flags: int, before: int) -> _Position:
+        """Goes on from there, byte by byte, to the last place where the decoder keeps nothing back."""
+        decoder, skip, feed, count = self._decoder, characters - before, 0, 0
+        if skip == 0:
+            return _Position(place, flags)
+        for at in range(place, len(chunk.data)):
+            count += len(decoder.decode(chunk.data[at:at + 1]))
+            feed += 1
+            kept, state = decoder.getstate()
+            if not kept and count <= skip:
+                place, flags, skip, feed, count = place + feed, state, skip - count, 0, 0
+            if count >= skip:
+                return _Position(place, flags, feed, False, skip)
+        return _Position(place, flags, feed, True, skip)
 
     async def seek(self, cookie: int, whence: int = os.SEEK_SET) -> int:
         """Goes to a position that tell() has given, or to the start or end; answers it."""
@@ -344,18 +394,24 @@ class TextFile:
             return cookie
 
     async def _go(self, cookie: int) -> None:
-        place, flags, skip = cookie & _MASK, cookie >> _FLAGS_SHIFT & _MASK, cookie >> _SKIP_SHIFT
+        to = _Position.unpack(cookie)
         await self.buffer.flush()
-        await self.buffer.seek(place)
-        self._reset_decoder()
-        if cookie and self.readable():
-            self._get_decoder().setstate((b'', flags))
-        while len(self._text) < skip:
-            if not await self._decode_chunk():
-                break
-        if len(self._text) < skip:
+        await self.buffer.seek(to.place)
+        self._drop_decoded()
+        self._fed = 0
+        if self.readable():
+            decoder = self._get_decoder()
+            if to.place or to.flags:
+                decoder.setstate((b'', to.flags))
+            else:
+                decoder.reset()
+            data = await self.buffer.read(to.feed) if to.skip else b''
+            self._text = decoder.decode(data, final=to.final) if to.skip else ''
+            self._fed = len(data)
+            self._chunks.append(_Chunk(0, to.flags, data, len(self._text)))
+        if len(self._text) < to.skip:
             raise OSError("can't restore logical file position")
-        self._used = skip
+        self._used = to.skip
         self._reset_encoder(cookie)
 
     def _reset_encoder(self, place: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _core
 from .opening import NEW_FILE_MODE, open
-from .paths import Descriptor, Path, readlink, rename, running_loop, stat, stat_descriptor, unlink
+from .paths import Descriptor, Path, readlink, rename, running_loop, stat, stat_handle, unlink
 from .raw import FIRST_PART
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def read_bytes(path: Path) -> bytes:
         parts = [first]
         size = FIRST_PART
         if len(first) == FIRST_PART:
-            size = max((await stat_descriptor(loop, handle.fd, os.fspath(path))).st_size - FIRST_PART + 1, FIRST_PART)
+            size = max((await stat_handle(handle)).st_size - FIRST_PART + 1, FIRST_PART)
         while part := await handle.read(size):
             parts.append(part)
         return first if len(parts) == 1 else b''.join(parts)
@@ -93,8 +93,9 @@ async def write_bytes(path: Path, data: Buffer, *, fsync: bool = True) -> int:
         try:
             # What nobody else may read of the old file is not to be read of the new one before its chmod either.
             new_mode = NEW_FILE_MODE if mode is None else mode & 0o600
-            async with Descriptor(loop, temporary, flags, new_mode, name=name) as handle:
-                await _write_new(handle, flat, mode, fsync)
+            async with Descriptor(loop, temporary, flags, new_mode, name=name, temporary=True) as handle:
+                # Not `flat` itself: a write whose coroutine is destroyed still has what it was given.
+                await _write_new(handle, flat[:], mode, fsync)
             await rename(temporary, target)
         except GeneratorExit:   # nothing may be awaited any more
             with contextlib.suppress(OSError):
@@ -157,6 +158,10 @@ async def _remove(loop: Loop, path: Any) -> None:
             await asyncio.shield(removing)
         except asyncio.CancelledError:
             pass    # one is being raised already
+        except GeneratorExit:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
 
 
 async def _try_to_unlink(path: Any) -> None:
@@ -174,7 +179,7 @@ async def copy(src: Path, dst: P) -> P:
     A cancelled or failed copy leaves dst with what was copied.
     """
     async with open(src, 'rb', buffering=0) as source:
-        state = await stat(source.fileno())
+        state = await stat_handle(source._handle)
         try:
             same = os.path.samestat(state, await stat(dst))
         except FileNotFoundError:
