@@ -1,6 +1,7 @@
 """A TLS 1.3 server's OpenSSL object is freed with the hand-over; the SSLObject answers as before. Idle connections."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -31,11 +32,15 @@ def loop(kloop, request):
     loop.close()
 
 
-async def look(loop):
+def look_for_idle(loop):
     """What happens NEVER_S later."""
     from kloop import _core
 
     _core._look_for_idle(loop, None)
+
+
+async def look(loop):
+    look_for_idle(loop)
     await turns()
 
 
@@ -382,66 +387,57 @@ def test_switched_off(loop, certificate):
     run(loop, main())
 
 
+@contextlib.asynccontextmanager
+async def many(loop, certificate, conns):
+    """So many connections to a server of TLS 1.3; in the end they are closed."""
+    made = []
+
+    def factory():
+        made.append(Echo())
+        return made[-1]
+
+    def connect(address):
+        return [WirePeer(connected(address), certificate.client()).handshake() for _ in range(conns)]
+
+    async with serving(loop, factory, tls13(certificate.server())) as address:
+        peers = await in_thread(connect, address)
+        yield
+        for peer in peers:
+            peer.close()
+        for echo in made:
+            await echo.lost
+
+
+async def turns_until(condition):
+    async def wait():
+        while not condition():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(wait(), LIMIT_S)
+
+
 @pytest.mark.parametrize("loop", [{"offload": "auto", "after": AFTER, "idle": 0.01}], indirect=True)
-def test_many_by_the_clock(loop, certificate):
-    """A few with each iteration, until all have been."""
-    conns = 50
-
+def test_by_the_clock(loop, certificate):
     async def main():
-        made = []
-
-        def factory():
-            made.append(Echo())
-            return made[-1]
-
-        def talk(address):
-            return [WirePeer(connected(address), certificate.client()).handshake() for _ in range(conns)]
-
-        async def all_are_handed_over():
-            while counts(loop)[0] < conns:
-                await asyncio.sleep(0.005)
-
-        async with serving(loop, factory, tls13(certificate.server())) as address:
-            peers = await in_thread(talk, address)
-            await asyncio.wait_for(all_are_handed_over(), LIMIT_S)
-            assert counts(loop) == (conns, 0)
-            for peer in peers:
-                peer.close()
-            for echo in made:
-                await echo.lost
+        async with many(loop, certificate, 50):
+            await turns_until(lambda: counts(loop) == (50, 0))
 
     run(loop, main())
 
 
 def test_a_few_with_each_iteration(loop, certificate):
-    conns = 40
-
     async def main():
-        made = []
-
-        def factory():
-            made.append(Echo())
-            return made[-1]
-
-        def talk(address):
-            return [WirePeer(connected(address), certificate.client()).handshake() for _ in range(conns)]
-
-        async with serving(loop, factory, tls13(certificate.server())) as address:
-            peers = await in_thread(talk, address)
-            while counts(loop)[1] < conns:
-                await asyncio.sleep(0)
+        async with many(loop, certificate, 40):
+            await turns_until(lambda: counts(loop)[1] == 40)
             await look(loop)
-            from kloop import _core
+            seen = [0]
 
-            _core._look_for_idle(loop, None)
-            seen = [counts(loop)[0]]
-            while seen[-1] < conns:
-                await asyncio.sleep(0)
+            def all_are():
                 seen.append(counts(loop)[0])
+                return seen[-1] == 40
+
+            look_for_idle(loop)
+            await turns_until(all_are)
             assert max(after - before for before, after in zip(seen, seen[1:], strict=False)) <= 16
-            for peer in peers:
-                peer.close()
-            for echo in made:
-                await echo.lost
 
     run(loop, main())
