@@ -6,7 +6,11 @@ import json
 import namespaces
 
 ETC = {
-    "resolv.conf": "nameserver 127.0.0.1\nsearch example sub.example\nsortlist 192.0.2.2/255.255.255.255 10.9.0.0/255.255.0.0 203.0.113.0\noptions attempts:1 timeout:2\n",
+    "resolv.conf": """nameserver 127.0.0.1
+search example sub.example
+sortlist 192.0.2.2/255.255.255.255 10.9.0.0/255.255.0.0 203.0.113.0
+options attempts:1 timeout:2
+""",
     "nsswitch.conf": "hosts: files dns\nservices: files\n",
     "host.conf": "multi on\n",
     "gai.conf": "# nothing\n",

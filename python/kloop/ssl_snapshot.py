@@ -72,7 +72,7 @@ class SSLSnapshot:
         session = stock.session
         self._session = None if session is None else SessionSnapshot(session)
         self.session_reused = stock.session_reused
-        self._context = stock.context
+        self._context: ssl.SSLContext = stock.context
 
     @property
     def context(self) -> ssl.SSLContext:
