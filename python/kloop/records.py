@@ -7,9 +7,12 @@ are text without a dot at their end (the root is '.'), bytes in them that do not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from . import _core
+from .errors import ResolveError
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,22 @@ class Answer(Generic[_R]):
     authenticated: bool
     records: tuple[_R, ...]
 
+    if not TYPE_CHECKING:
+        # Those of resolve_many() hold what the core has packed until somebody looks into it.
+        def __getattr__(self, name: str) -> Any:
+            fields = self.__dict__
+            packed = fields.get('_packed')
+            if packed is not None:
+                fields.update(make_answer(_core.read_value(packed)).__dict__)
+                fields.pop('_packed', None)  # last: another thread may look as well
+            try:
+                return fields[name]
+            except KeyError:
+                raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}') from None
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     def __iter__(self) -> Iterator[_R]:
         return iter(self.records)
 
@@ -169,6 +188,17 @@ class Answer(Generic[_R]):
 
     def __getitem__(self, index: int) -> _R:
         return self.records[index]
+
+
+class Answers(Protocol[_R]):
+    """What ``Resolver.resolve_many()`` gives: an asynchronous iterator of names with their answers, or errors."""
+
+    def __aiter__(self) -> Answers[_R]: ...
+
+    def __anext__(self) -> Awaitable[tuple[str, Answer[_R] | ResolveError]]: ...
+
+    async def aclose(self) -> None:
+        """Ends it, and what is under way. A task that waits for an answer finds that there are no more."""
 
 
 # The numbers of types: https://www.iana.org/assignments/dns-parameters
