@@ -41,6 +41,9 @@ func NewMany[Q, T any](r *Resolver, places int, look func(ctx context.Context, q
 func (m *Many[Q, T]) Add(questions []Q) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.over {
+		return
+	}
 	m.waiting = append(m.waiting[:copy(m.waiting, m.waiting[m.first:])], questions...)
 	m.first = 0
 	if !m.pumping && m.ready() {

@@ -40,11 +40,11 @@ type manyQuestion struct {
 
 const (
 	// batchMost is how many answers are waited for, where so many are under way.
-	batchMost = 64
+	batchMost = 256
 	// batchWait is how long the first answer of a batch waits for others.
-	batchWait = 2 * time.Millisecond
+	batchWait = 5 * time.Millisecond
 	// batchShare: a batch is enough at this part of those that may be under way.
-	batchShare = 4
+	batchShare = 2
 	// What stands before the name of a question, and before an answer: see kloop_lookup_many().
 	ticketSize, sizeSize = 8, 4
 )

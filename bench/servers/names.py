@@ -50,7 +50,7 @@ async def one_after_the_other(lookup: Lookup, name: str, seconds: float) -> tupl
 
 
 async def in_bulk(prefix: str, count: int) -> tuple[int, list[float]]:
-    """Distinct names by kloop's own API for many, so many at a time; how long every sixteenth took, since it was taken."""
+    """The same by kloop's API for many names; how long every sixteenth took, from when it was taken."""
     import kloop
 
     begun, took, addresses = {}, [], 0

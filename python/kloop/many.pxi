@@ -3,7 +3,6 @@
 
 cdef extern from "Python.h":
     PyObject *PyIter_Next(object iterator) except? NULL
-    int PyObject_GenericSetAttr(object it, object name, object value) except -1
 
 cdef enum:
     TICKET_SIZE = 12        # before each question and answer: a uint64_t, and a uint32_t, the size of what follows
@@ -13,9 +12,7 @@ cdef enum:
     # Names that are taken before their answers are wanted, to those that are looked up at a time.
     AHEAD = 2
 
-cdef object _new_object = object.__new__
 cdef object _ResolveError = ResolveError
-cdef str _PACKED = '_packed'
 
 
 @cython.final
@@ -113,7 +110,7 @@ cdef class ManyAnswers:
     cdef object failure         # what that has raised: told behind the answers that are still to come
     cdef uint16_t type
     cdef uint32_t places
-    cdef object answer_type, name_bytes, explain, running_loop
+    cdef object name_bytes, explain, running_loop
     cdef ManyLookups work       # None: not begun
     cdef dict asked             # ticket -> name
     cdef uint64_t ticket        # the last one
@@ -127,13 +124,11 @@ cdef class ManyAnswers:
     cdef char *room             # for names on their way to the core
     cdef size_t filled, room_size
 
-    def __cinit__(self, ResolverCore resolver, names, uint16_t type, uint32_t places, answer_type, name_bytes, explain,
-                  running_loop):
+    def __cinit__(self, ResolverCore resolver, names, uint16_t type, uint32_t places, name_bytes, explain, running_loop):
         self.resolver = resolver
         self.names = iter(names)
         self.type = type
         self.places = places
-        self.answer_type = answer_type
         self.name_bytes = name_bytes
         self.explain = explain
         self.running_loop = running_loop
@@ -232,9 +227,7 @@ cdef class ManyAnswers:
         data += sizeof(status)
         size -= sizeof(status)
         if status == KLOOP_ANSWER_OK:
-            answer = _new_object(self.answer_type)
-            PyObject_GenericSetAttr(answer, _PACKED, PyBytes_FromStringAndSize(data, size))
-            return (name, answer)
+            return (name, _read_answer(data, data + size))
         answer = self.explain(status, data[:size].decode(errors='replace'))
         if not isinstance(answer, _ResolveError):
             self._end()
@@ -359,8 +352,3 @@ cdef int _many_send(PyObject *answers, PyObject *value, PyObject **result) excep
 
 kloop_set_slots(ManyAnswers, _many_send)
 
-
-def read_value(bytes packed):
-    """What the core has packed: see KLOOP_VALUE_ in kloop.h."""
-    cdef const char *at = PyBytes_AS_STRING(packed)
-    return _read_value(&at, at + PyBytes_GET_SIZE(packed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from . import _core
 from .errors import ResolveError
@@ -164,22 +164,6 @@ class Answer(Generic[_R]):
     authenticated: bool
     records: tuple[_R, ...]
 
-    if not TYPE_CHECKING:
-        # Those of resolve_many() hold what the core has packed until somebody looks into it.
-        def __getattr__(self, name: str) -> Any:
-            fields = self.__dict__
-            packed = fields.get('_packed')
-            if packed is not None:
-                fields.update(make_answer(_core.read_value(packed)).__dict__)
-                fields.pop('_packed', None)  # last: another thread may look as well
-            try:
-                return fields[name]
-            except KeyError:
-                raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}') from None
-
-        def __getstate__(self) -> dict[str, Any]:
-            return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
     def __iter__(self) -> Iterator[_R]:
         return iter(self.records)
 
@@ -280,7 +264,9 @@ def make_record(value: list[Any]) -> Record:
     return maker(*value[1:])
 
 
-def make_answer(value: list[Any]) -> Answer[Any]:
-    """The answer of what the core tells of it: see pybridge/lookup.go."""
-    name, aliases, ttl, stale, authenticated, records = value
-    return Answer(name, tuple(aliases), ttl, stale, authenticated, tuple([make_record(record) for record in records]))
+# The core makes answers by itself, and records whose data is one text.
+_core.set_records(
+    Answer,
+    make_record,
+    {1: (A, 'address'), 2: (NS, 'target'), 5: (CNAME, 'target'), 12: (PTR, 'target'), 28: (AAAA, 'address')},
+)

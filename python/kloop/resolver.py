@@ -215,7 +215,7 @@ class Resolver(_core.ResolverCore):
         which is a socket.gaierror.
         """
         found: records.Answer[Any] = await _core.lookup_records(
-            _loop(), self, _name_bytes(name), _type_number(type), records.make_answer, explain
+            _loop(), self, _name_bytes(name), _type_number(type), explain
         )
         return found
 
@@ -294,7 +294,7 @@ class Resolver(_core.ResolverCore):
             raise ValueError(f'concurrency={concurrency!r}: give a whole number from 1 to {_MOST_AT_A_TIME}')
         if isinstance(names, str):
             raise ValueError(f'names={names!r}: give an iterable of names')
-        return _core.ManyAnswers(self, names, number, concurrency, records.Answer, _name_bytes, explain, _loop)
+        return _core.ManyAnswers(self, names, number, concurrency, _name_bytes, explain, _loop)
 
     async def lookup_ip(self, host: str, family: int = socket.AF_UNSPEC) -> list[str]:
         """The addresses of a host: of the hosts file, or of A and AAAA records, by the search list; sorted by RFC 6724.
