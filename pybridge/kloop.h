@@ -457,7 +457,7 @@ int kloop_tls_start(struct kloop_shared *k, uint32_t id, struct kloop_tls *t);
 int64_t kloop_lookup(struct kloop_shared *k, struct kloop_lookup *q);
 /* Looks many up: q->id 0 begins them, of q->kind, at most `places` at a time, and sets q->id; q with that id adds more.
  * host, host_len: their hosts, each behind a uint64_t, its ticket, and a uint32_t, its bytes. KLOOP_EV_ANSWERS give
- * answers in the same form, in the order in which they come: when there is a number of them, or after 2 ms. They are over
+ * answers in the same form, in the order in which they come: when there is a number of them, or after 5 ms. They are over
  * with kloop_lookup_cancel() alone. */
 int64_t kloop_lookup_many(struct kloop_shared *k, struct kloop_lookup *q, uint32_t places);
 /* Ends a lookup, and the work for it unless others wait for the same. Of many KLOOP_EV_ANSWERS_OVER follows. */

@@ -39,11 +39,11 @@ type manyQuestion struct {
 }
 
 const (
-	// batchMost is how many answers are waited for, where so many are under way.
+	// batchMost is how many answers are enough to wake the host for.
 	batchMost = 256
 	// batchWait is how long the first answer of a batch waits for others.
 	batchWait = 5 * time.Millisecond
-	// batchShare: a batch is enough at this part of those that may be under way.
+	// batchShare: fewer are enough where fewer may be under way: this part of them.
 	batchShare = 2
 	// What stands before the name of a question, and before an answer: see kloop_lookup_many().
 	ticketSize, sizeSize = 8, 4

@@ -115,13 +115,34 @@ cdef uint32_t _read_size(const char **at) noexcept:
     return size
 
 
-cdef object _read_answer(const char *at, const char *end):
-    """The answer that pybridge's packAnswer has packed."""
+cdef object _read_name(const char **at, const char *end, object like):
+    """A text, which is `like` if it is the same one."""
+    cdef const char *start = at[0]
+    cdef const char *text
+    cdef uint32_t size = _read_size(at)
+    cdef Py_ssize_t like_size
+    if PyUnicode_CheckExact(like) and PyUnicode_IS_ASCII(like):
+        text = PyUnicode_AsUTF8AndSize(like, &like_size)
+        if like_size == size and memcmp(at[0], text, size) == 0:
+            at[0] += size
+            return like
+    at[0] = start
+    return _read_value(at, end)
+
+
+cdef object _read_answer(const char *at, const char *end, object asked):
+    """The answer that pybridge's packAnswer has packed. asked: a name, which may be the canonical one."""
     cdef uint32_t i, count
+    cdef const char *start
     answer = PyType_GenericAlloc(<PyTypeObject *>_Answer, 0)
     _read_size(&at)
-    PyObject_GenericSetAttr(answer, 'name', _read_value(&at, end))
-    PyObject_GenericSetAttr(answer, 'aliases', tuple(<list>_read_value(&at, end)))
+    PyObject_GenericSetAttr(answer, 'name', _read_name(&at, end, asked))
+    start = at
+    if _read_size(&at) == 0:
+        PyObject_GenericSetAttr(answer, 'aliases', ())
+    else:
+        at = start
+        PyObject_GenericSetAttr(answer, 'aliases', tuple(<list>_read_value(&at, end)))
     PyObject_GenericSetAttr(answer, 'ttl', _read_value(&at, end))
     PyObject_GenericSetAttr(answer, 'stale', _read_value(&at, end))
     PyObject_GenericSetAttr(answer, 'authenticated', _read_value(&at, end))

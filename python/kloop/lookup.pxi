@@ -184,7 +184,7 @@ cdef class LookupCall(SocketCall):
             if self.query.kind == KLOOP_LOOKUP_ADDRINFO:
                 return self._set(_address_infos(data))
             if self.query.kind == KLOOP_LOOKUP_RECORDS:
-                return self._set(_read_answer(data, end))
+                return self._set(_read_answer(data, end, None))
             return self._set(self.make(_read_value(&data, end)))
         if status == KLOOP_ANSWER_GAI:
             memcpy(&code, data, sizeof(code))

@@ -3,6 +3,7 @@
 
 cdef extern from "Python.h":
     PyObject *PyIter_Next(object iterator) except? NULL
+    Py_ssize_t PyList_GET_SIZE(object list) noexcept
 
 cdef enum:
     TICKET_SIZE = 12        # before each question and answer: a uint64_t, and a uint32_t, the size of what follows
@@ -11,6 +12,7 @@ cdef enum:
     GULP = 1024
     # Names that are taken before their answers are wanted, to those that are looked up at a time.
     AHEAD = 2
+    FIRST_TICKETS = 64
 
 cdef object _ResolveError = ResolveError
 
@@ -112,8 +114,9 @@ cdef class ManyAnswers:
     cdef uint32_t places
     cdef object name_bytes, explain, running_loop
     cdef ManyLookups work       # None: not begun
-    cdef dict asked             # ticket -> name
-    cdef uint64_t ticket        # the last one
+    cdef list asked             # names by their tickets; None: a ticket that is spare
+    cdef uint32_t *spare        # these tickets, the one to be used next last
+    cdef Py_ssize_t spares
     cdef list refused           # (name, error) of names that are none, the last one first
     cdef bytes batch            # of answers, from `at` on
     cdef Py_ssize_t at, size
@@ -126,17 +129,18 @@ cdef class ManyAnswers:
 
     def __cinit__(self, ResolverCore resolver, names, uint16_t type, uint32_t places, name_bytes, explain, running_loop):
         self.resolver = resolver
-        self.names = iter(names)
         self.type = type
         self.places = places
         self.name_bytes = name_bytes
         self.explain = explain
         self.running_loop = running_loop
-        self.asked = {}
+        self.asked = []
         self.refused = []
+        self.names = iter(names)
 
     def __dealloc__(self):
         PyMem_RawFree(self.room)
+        PyMem_RawFree(self.spare)
 
     def __del__(self):
         self._end()
@@ -202,7 +206,7 @@ cdef class ManyAnswers:
                 self.in_a_row += 1
                 return self.refused.pop()
         if self.at == self.size and not self.refused and not self.work.batches:
-            if not self.asked:
+            if self._outstanding() == 0:
                 failure = self.failure
                 self._end()
                 raise StopAsyncIteration if failure is None else failure
@@ -222,12 +226,15 @@ cdef class ManyAnswers:
         memcpy(&size, data + sizeof(ticket), sizeof(size))
         data += TICKET_SIZE
         self.at += TICKET_SIZE + size
-        name = self.asked.pop(ticket)
+        name = self.asked[<Py_ssize_t>ticket]
+        self.asked[<Py_ssize_t>ticket] = None
+        self.spare[self.spares] = <uint32_t>ticket
+        self.spares += 1
         memcpy(&status, data, sizeof(status))
         data += sizeof(status)
         size -= sizeof(status)
         if status == KLOOP_ANSWER_OK:
-            return (name, _read_answer(data, data + size))
+            return (name, _read_answer(data, data + size, name))
         answer = self.explain(status, data[:size].decode(errors='replace'))
         if not isinstance(answer, _ResolveError):
             self._end()
@@ -252,7 +259,7 @@ cdef class ManyAnswers:
         self.filled = 0
         self.taking = True
         try:
-            while self.names is not None and count < GULP and len(self.asked) + len(self.refused) < most:
+            while self.names is not None and count < GULP and self._outstanding() + len(self.refused) < most:
                 next_name = PyIter_Next(names)
                 if next_name is NULL:
                     self.names = None
@@ -295,6 +302,7 @@ cdef class ManyAnswers:
         cdef const char *text
         cdef Py_ssize_t size
         cdef uint32_t packed_size
+        cdef uint64_t ticket
         cdef bytes form
         if not isinstance(name, str):
             raise TypeError(f'names: {name!r} is no text')
@@ -310,14 +318,34 @@ cdef class ManyAnswers:
             size = PyBytes_GET_SIZE(form)
         if self.filled + TICKET_SIZE + size > self.room_size:
             self._make_room(2 * self.room_size + TICKET_SIZE + size)
-        self.ticket += 1
+        if self.spares == 0:
+            self._make_tickets()
+        self.spares -= 1
+        ticket = self.spare[self.spares]
         packed_size = <uint32_t>size
-        memcpy(self.room + self.filled, &self.ticket, sizeof(self.ticket))
-        memcpy(self.room + self.filled + sizeof(self.ticket), &packed_size, sizeof(packed_size))
+        memcpy(self.room + self.filled, &ticket, sizeof(ticket))
+        memcpy(self.room + self.filled + sizeof(ticket), &packed_size, sizeof(packed_size))
         memcpy(self.room + self.filled + TICKET_SIZE, text, size)
         self.filled += TICKET_SIZE + size
-        self.asked[self.ticket] = name
+        self.asked[<Py_ssize_t>ticket] = name
         return 1
+
+    cdef Py_ssize_t _outstanding(self) noexcept:
+        """Names whose answers nobody has taken."""
+        return PyList_GET_SIZE(self.asked) - self.spares
+
+    cdef int _make_tickets(self) except -1:
+        """As many as there are, or the first ones. None is spare."""
+        cdef Py_ssize_t i, size = PyList_GET_SIZE(self.asked), more = size if size else FIRST_TICKETS
+        cdef void *spare = PyMem_RawRealloc(self.spare, (size + more) * sizeof(uint32_t))
+        if spare is NULL:
+            raise MemoryError
+        self.spare = <uint32_t *>spare
+        self.asked.extend([None] * more)
+        for i in range(more):
+            self.spare[i] = <uint32_t>(size + i)
+        self.spares = more
+        return 0
 
     cdef int _make_room(self, size_t size) except -1:
         cdef void *room = PyMem_RawRealloc(self.room, size)
@@ -333,6 +361,7 @@ cdef class ManyAnswers:
         self.over = True
         self.names = None
         self.asked.clear()
+        self.spares = 0
         self.refused.clear()
         self.batch = None
         self.at = self.size = 0

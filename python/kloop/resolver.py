@@ -279,7 +279,7 @@ class Resolver(_core.ResolverCore):
 
         ``async for name, answer in resolver.resolve_many(names):`` gives each name, as it was given, with its
         ``Answer``, or with the ResolveError that resolve() would raise, in the order in which they come. One that
-        comes alone waits for others, for 2 ms at most.
+        comes alone waits for others, for 5 ms at most.
 
         ``names`` may be any iterable, without an end too: at most twice ``concurrency`` (1 to 1,048,576) of them are
         taken before their answers are. An exception that it raises is raised behind the answers of those before.
