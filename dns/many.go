@@ -37,7 +37,7 @@ func NewMany[Q, T any](r *Resolver, places int, look func(ctx context.Context, q
 	return &Many[Q, T]{r: r, places: places, look: look, done: done, begun: map[*one[T]]struct{}{}}
 }
 
-// Add has more looked up, in other threads than the caller's.
+// Add has more looked up, in another goroutine.
 func (m *Many[Q, T]) Add(questions []Q) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

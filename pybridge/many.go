@@ -6,6 +6,7 @@ package main
 import "C"
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"sync"
@@ -24,7 +25,7 @@ type many struct {
 	work *dns.Many[manyQuestion, []byte]
 
 	mu     sync.Mutex
-	left   int // answers that will come
+	left   int // answers that will come, as far as is known
 	batch  []byte
 	count  int // answers in it
 	enough int
@@ -69,12 +70,16 @@ func kloop_go_lookup_many(handle C.uint64_t, q *C.struct_kloop_lookup, places C.
 	}
 	// Without one the lookups tell why.
 	_ = startBackground(core.DriverName(l.driver.Name()))
-	questions := manyQuestions(hostBytes(q.host, q.host_len))
+	go m.add(bytes.Clone(hostBytes(q.host, q.host_len))) // the host's thread has done enough
+	return 0
+}
+
+func (m *many) add(packed []byte) {
+	questions := manyQuestions(packed)
 	m.mu.Lock()
 	m.left += len(questions)
 	m.mu.Unlock()
 	m.work.Add(questions)
-	return 0
 }
 
 func (l *loop) beginMany(r *dns.Resolver, q *C.struct_kloop_lookup, places int) *many {

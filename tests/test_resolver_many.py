@@ -151,7 +151,11 @@ def test_answers_are_those_of_resolve(loop, resolver):
 
 
 def test_ten_thousand_names(loop, kloop):
-    with Nameserver(Zone(addresses(MANY))) as server, kloop.Resolver([server.address], file=None) as resolver:
+    with (
+        Nameserver(Zone(addresses(MANY))) as server,
+        # The server is slow for 256 questions at once, of which its socket may lose some.
+        kloop.Resolver([server.address], file=None, attempts=10) as resolver,
+    ):
 
         async def main():
             owners = (f"n{number}.test" for number in range(MANY))
@@ -159,7 +163,7 @@ def test_ten_thousand_names(loop, kloop):
 
         got = run(loop, main(), 3 * LIMIT_S)
         assert got == {f"n{n}.test": f"10.0.{n >> 8}.{n & 255}" for n in range(MANY)}
-        assert server.count() == MANY
+        assert {owner for owner, *_ in server.asked} == set(got)
         nothing_left(loop, resolver)
 
 
