@@ -129,6 +129,7 @@ def lookup_nameinfo(loop: LoopCore, resolver: ResolverCore, host: str, port: int
                     explain: Callable[[int, str], Exception]) -> Any: ...
 def lookup_records(loop: LoopCore, resolver: ResolverCore, name: bytes, type: int,
                    explain: Callable[[int, str], Exception]) -> Any: ...
+@final
 class ManyAnswers:
     def __new__(cls, resolver: ResolverCore, names: Iterable[str], type: int, places: int,
                 name_bytes: Callable[[str], bytes], explain: Callable[[int, str], Exception],
