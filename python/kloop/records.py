@@ -15,49 +15,49 @@ from . import _core
 from .errors import ResolveError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What all records have."""
 
     ttl: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class A(Record):
     """An IPv4 address (RFC 1035)."""
 
     address: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AAAA(Record):
     """An IPv6 address (RFC 3596)."""
 
     address: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CNAME(Record):
     """What a name is an alias of (RFC 1035)."""
 
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NS(Record):
     """A name server of a zone (RFC 1035)."""
 
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PTR(Record):
     """Another name, as of an address (RFC 1035)."""
 
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MX(Record):
     """A host that takes mail; the least ``preference`` comes first (RFC 1035)."""
 
@@ -65,7 +65,7 @@ class MX(Record):
     exchange: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SOA(Record):
     """The start of a zone; times are in seconds (RFC 1035)."""
 
@@ -78,7 +78,7 @@ class SOA(Record):
     minimum: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SRV(Record):
     """A host and port of a service; the least ``priority`` comes first (RFC 2782)."""
 
@@ -88,7 +88,7 @@ class SRV(Record):
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TXT(Record):
     """Character strings, of up to 255 bytes each (RFC 1035)."""
 
@@ -100,7 +100,7 @@ class TXT(Record):
         return b''.join(self.strings).decode(errors='surrogateescape')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CAA(Record):
     """Who may issue certificates (RFC 8659)."""
 
@@ -109,7 +109,7 @@ class CAA(Record):
     value: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SVCB(Record):
     """How to reach a service (RFC 9460). ``priority`` 0: it is an alias of ``target``.
 
@@ -131,12 +131,12 @@ class SVCB(Record):
     others: tuple[tuple[int, bytes], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HTTPS(SVCB):
     """As SVCB, of a web site (RFC 9460)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Other(Record):
     """A record of a type that has no class here: its type's number, and its data as a zone file has it."""
 
@@ -147,7 +147,7 @@ class Other(Record):
 _R = TypeVar('_R', bound=Record, covariant=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[_R]):
     """What was found. Iterating, ``len()`` and indexing are those of ``records``.
 
