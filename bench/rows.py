@@ -123,7 +123,7 @@ def _others() -> list[Row]:
         Row("busy", size_bytes=small, conns=10, extra=(EPOLL,)),
         *(Row("micro", name=name, extra=(EPOLL,)) for name in MICROS),
         Row("names", name="localhost"),
-        *(Row("names", name=name, extra=(AIODNS, EPOLL)) for name in ("known", "single", "distinct")),
+        *(Row("names", name=name, extra=(AIODNS, EPOLL)) for name in ("known", "single", "distinct", "many")),
         Row("idle", name="100", extra=(EPOLL,)),
         Row("idle", name="0"),
         Row("startup"),

@@ -87,6 +87,8 @@ enum {
 	                         * ptr, len: text of why it is not the kernel, valid as DATA's */
 	KLOOP_EV_ANSWER,        /* user: a lookup, which is over; ptr, len: its answer, valid as DATA's; see kloop_lookup() */
 	KLOOP_EV_OPENED,        /* user: operation KLOOP_OP_OPEN, which is over; res: 0 or errno; len: the new fd, which is the host's */
+	KLOOP_EV_ANSWERS,       /* user: many lookups; ptr, len: res answers, valid as DATA's; see kloop_lookup_many() */
+	KLOOP_EV_ANSWERS_OVER,  /* user: many lookups that were cancelled; last event of them */
 };
 
 /* A datagram in memory, with its payload behind it. Receiving, address is the sender's;
@@ -453,7 +455,12 @@ int kloop_tls_start(struct kloop_shared *k, uint32_t id, struct kloop_tls *t);
 /* Looks something up. Answers the bytes of the answer at q->out if it is known at once, or
  * -EINPROGRESS: one KLOOP_EV_ANSWER follows, also after a cancel. -ENOENT: no such resolver. */
 int64_t kloop_lookup(struct kloop_shared *k, struct kloop_lookup *q);
-/* Ends a lookup, and the work for it unless others wait for the same. */
+/* Looks many up: q->id 0 begins them, of q->kind, at most `places` at a time, and sets q->id; q with that id adds more.
+ * host, host_len: their hosts, each behind a uint64_t, its ticket, and a uint32_t, its bytes. KLOOP_EV_ANSWERS give
+ * answers in the same form, in the order in which they come: when there is a number of them, or after 5 ms. They are over
+ * with kloop_lookup_cancel() alone. */
+int64_t kloop_lookup_many(struct kloop_shared *k, struct kloop_lookup *q, uint32_t places);
+/* Ends a lookup, and the work for it unless others wait for the same. Of many KLOOP_EV_ANSWERS_OVER follows. */
 int kloop_lookup_cancel(struct kloop_shared *k, uint32_t id);
 
 /* Resolvers are the process's, for all its loops and any thread. config: lines of "name value";

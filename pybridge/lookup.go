@@ -25,6 +25,7 @@ import (
 type lookups struct {
 	mu       sync.Mutex
 	underWay map[uint32]*lookup
+	many     map[uint32]*many
 	last     uint32
 	answers  []answer
 	spare    []answer
@@ -38,7 +39,10 @@ type lookup struct {
 	cancel func()
 }
 
+// answer is an event for the host.
 type answer struct {
+	kind   C.uint32_t
+	res    C.int32_t
 	user   uint64
 	packed []byte
 }
@@ -129,16 +133,30 @@ func (l *loop) begin(user uint64, cancel func()) *lookup {
 	return work
 }
 
-// leave leaves an answer for the loop's thread, and wakes it.
+// leave leaves the answer of a lookup.
 func (l *loop) leave(work *lookup, packed []byte) {
+	l.end(work, answer{kind: C.KLOOP_EV_ANSWER, user: work.user, packed: packed})
+}
+
+// end forgets a lookup, of which this is the last event.
+func (l *loop) end(work *lookup, last answer) {
+	s := &l.lookups
+	s.mu.Lock()
+	delete(s.underWay, work.id)
+	delete(s.many, work.id)
+	s.mu.Unlock()
+	l.post(last)
+}
+
+// post leaves an event for the loop's thread, and wakes it.
+func (l *loop) post(event answer) {
 	s := &l.lookups
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
 		return
 	}
-	delete(s.underWay, work.id)
-	s.answers = append(s.answers, answer{work.user, packed})
+	s.answers = append(s.answers, event)
 	atomic.StoreUint32(l.answered(), 1)
 	C.kloop_wake(l.k)
 }
@@ -157,7 +175,7 @@ func (l *loop) takeAnswers() {
 	s.answers, s.spare = s.spare[:0], nil
 	s.mu.Unlock()
 	for i := range answers {
-		l.emitMemory(C.struct_kloop_event{kind: C.KLOOP_EV_ANSWER, user: C.uint64_t(answers[i].user)}, answers[i].packed)
+		l.emitMemory(C.struct_kloop_event{kind: answers[i].kind, res: answers[i].res, user: C.uint64_t(answers[i].user)}, answers[i].packed)
 		answers[i] = answer{}
 	}
 	s.mu.Lock()
@@ -171,7 +189,7 @@ func (l *loop) endLookups() {
 	s.mu.Lock()
 	s.over = true
 	underWay := s.underWay
-	s.underWay, s.answers = nil, nil
+	s.underWay, s.many, s.answers = nil, nil, nil
 	s.mu.Unlock()
 	for _, work := range underWay {
 		work.cancel()

@@ -40,6 +40,11 @@ int64_t kloop_lookup(struct kloop_shared *k, struct kloop_lookup *q)
 	return kloop_go_lookup(((struct kloop *)k)->handle, q);
 }
 
+int64_t kloop_lookup_many(struct kloop_shared *k, struct kloop_lookup *q, uint32_t places)
+{
+	return kloop_go_lookup_many(((struct kloop *)k)->handle, q, places);
+}
+
 int kloop_lookup_cancel(struct kloop_shared *k, uint32_t id)
 {
 	return kloop_go_lookup_cancel(((struct kloop *)k)->handle, id);

@@ -34,7 +34,7 @@ import warnings
 import weakref
 from asyncio import constants, coroutines, events, format_helpers, futures, trsock
 
-from kloop.errors import DriverUnavailable
+from kloop.errors import DriverUnavailable, ResolveError
 from kloop.tls_offload import TLSOffload, keylog, wrap as _wrap_armed
 
 cdef object logger = logging.getLogger('asyncio')
@@ -66,7 +66,9 @@ include "tls_transport.pxi"
 include "listener.pxi"
 include "peer.pxi"
 include "resolver.pxi"
+include "answer.pxi"
 include "lookup.pxi"
+include "many.pxi"
 include "datagram.pxi"
 include "datagram_send.pxi"
 include "datagram_methods.pxi"

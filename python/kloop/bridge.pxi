@@ -251,6 +251,7 @@ cdef extern from *:
         int64_t (*endpoint_send)(kloop_shared *, int, const void *, uint64_t, const void *, uint32_t) noexcept nogil
         int (*tls_start)(kloop_shared *, uint32_t, kloop_tls *) noexcept nogil
         int64_t (*lookup)(kloop_shared *, kloop_lookup *) noexcept nogil
+        int64_t (*lookup_many)(kloop_shared *, kloop_lookup *, uint32_t) noexcept nogil
         int (*lookup_cancel)(kloop_shared *, uint32_t) noexcept nogil
         int64_t (*resolver_open)(const char *, uint64_t, char *, uint64_t) noexcept nogil
         int (*resolver_close)(uint64_t) noexcept nogil
@@ -287,7 +288,7 @@ cdef extern from *:
         KLOOP_EV_DATAGRAM, KLOOP_EV_DATAGRAM_SENT, KLOOP_EV_DATAGRAM_ERROR, KLOOP_EV_DATAGRAM_CLOSED
         KLOOP_EV_DONE, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_RETURNED, KLOOP_EV_TLS_MOVED
         KLOOP_EV_OPENED
-        KLOOP_EV_ANSWER
+        KLOOP_EV_ANSWER, KLOOP_EV_ANSWERS, KLOOP_EV_ANSWERS_OVER
         KLOOP_LOOKUP_ADDRINFO, KLOOP_LOOKUP_NAMEINFO, KLOOP_LOOKUP_RECORDS, KLOOP_LOOKUP_IP, KLOOP_LOOKUP_ADDR
         KLOOP_ANSWER_OK, KLOOP_ANSWER_GAI, KLOOP_ANSWER_ASK_LIBC, KLOOP_ANSWER_NOT_FOUND, KLOOP_ANSWER_NO_DATA
         KLOOP_ANSWER_SERVER, KLOOP_ANSWER_TIMEOUT, KLOOP_ANSWER_NAME, KLOOP_ANSWER_BUSY, KLOOP_ANSWER_CLOSED

@@ -69,6 +69,12 @@ cdef object _dispatch_one(LoopCore loop, kloop_event *event):
     elif kind == KLOOP_EV_ANSWER:
         (<LookupCall>target)._on_answer(<char *>event.ptr, event.len)
         return None
+    elif kind == KLOOP_EV_ANSWERS:
+        (<ManyLookups>target)._on_answers(event.res, <char *>event.ptr, event.len)
+        return None
+    elif kind == KLOOP_EV_ANSWERS_OVER:
+        (<ManyLookups>target)._on_over()
+        return None
     else:
         (<Operation>target)._on_event(kind, event.res)
         return None
@@ -114,7 +120,7 @@ cdef int _stash_events(LoopCore loop) except -1:
         target = <object><PyObject *>event.user
         payload = None
         if (event.kind in (KLOOP_EV_DATA, KLOOP_EV_TLS_MESSAGE, KLOOP_EV_TLS_FAILED, KLOOP_EV_TLS_MOVED,
-                           KLOOP_EV_ANSWER)
+                           KLOOP_EV_ANSWER, KLOOP_EV_ANSWERS)
                 or event.kind == KLOOP_EV_DONE and event.ptr):
             payload = PyBytes_FromStringAndSize(<char *>event.ptr, event.len)
         elif event.kind == KLOOP_EV_DATAGRAM:

@@ -53,6 +53,7 @@ struct kloop_library {
 	int64_t (*endpoint_send)(struct kloop_shared *, int, const void *, uint64_t, const void *, uint32_t);
 	int (*tls_start)(struct kloop_shared *, uint32_t, struct kloop_tls *);
 	int64_t (*lookup)(struct kloop_shared *, struct kloop_lookup *);
+	int64_t (*lookup_many)(struct kloop_shared *, struct kloop_lookup *, uint32_t);
 	int (*lookup_cancel)(struct kloop_shared *, uint32_t);
 	int64_t (*resolver_open)(const char *, uint64_t, char *, uint64_t);
 	int (*resolver_close)(uint64_t);
@@ -75,8 +76,8 @@ static const char *const kloop_library_names[] = {
 	"kloop_send_now", "kloop_conn", "kloop_listen", "kloop_listen_resume", "kloop_unlisten",
 	"kloop_connect", "kloop_watch", "kloop_cancel", "kloop_pipe", "kloop_wake", "kloop_stats_refresh",
 	"kloop_endpoint", "kloop_endpoint_end", "kloop_endpoint_send", "kloop_tls_start",
-	"kloop_lookup", "kloop_lookup_cancel", "kloop_resolver_open", "kloop_resolver_close", "kloop_resolver_reload",
-	"kloop_resolver_cache_len", "kloop_resolver_cache_clear", "kloop_resolver_tell", "kloop_close_background",
+	"kloop_lookup", "kloop_lookup_many", "kloop_lookup_cancel", "kloop_resolver_open", "kloop_resolver_close",
+	"kloop_resolver_reload", "kloop_resolver_cache_len", "kloop_resolver_cache_clear", "kloop_resolver_tell", "kloop_close_background",
 };
 #define KLOOP_LIBRARY_COUNT (sizeof(kloop_library_names) / sizeof(kloop_library_names[0]))
 _Static_assert(sizeof(struct kloop_library) == KLOOP_LIBRARY_COUNT * sizeof(void *), "one name per function");

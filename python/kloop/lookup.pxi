@@ -183,6 +183,8 @@ cdef class LookupCall(SocketCall):
         if status == KLOOP_ANSWER_OK:
             if self.query.kind == KLOOP_LOOKUP_ADDRINFO:
                 return self._set(_address_infos(data))
+            if self.query.kind == KLOOP_LOOKUP_RECORDS:
+                return self._set(_read_answer(data, end, None))
             return self._set(self.make(_read_value(&data, end)))
         if status == KLOOP_ANSWER_GAI:
             memcpy(&code, data, sizeof(code))
@@ -250,93 +252,6 @@ cdef int _end_lookups(LoopCore loop) except -1:
         (<LookupCall>call)._loop_closed()
     loop.lookups.clear()
     return 0
-
-
-# ---- answers
-
-cdef object _ipv4_text(const unsigned char *address):
-    """As inet_ntop(3), which takes a twentieth of a look-up for its printf."""
-    cdef char text[ADDRESS_TEXT]
-    cdef int i, end = 0
-    cdef unsigned char byte
-    for i in range(4):
-        byte = address[i]
-        if byte >= 100:
-            text[end] = <char>(c'0' + byte // 100)
-            end += 1
-        if byte >= 10:
-            text[end] = <char>(c'0' + byte // 10 % 10)
-            end += 1
-        text[end] = <char>(c'0' + byte % 10)
-        text[end + 1] = c'.'
-        end += 2
-    return PyUnicode_DecodeUTF8(text, end - 1, NULL)
-
-
-cdef list _address_infos(const char *data):
-    """The list that socket.getaddrinfo() answers."""
-    cdef kloop_addrinfo info
-    cdef uint32_t size, count, i
-    cdef char text[ADDRESS_TEXT]
-    memcpy(&size, data, sizeof(size))
-    data += sizeof(size)
-    canonical = PyUnicode_DecodeUTF8(data, size, NULL)
-    data += size
-    memcpy(&count, data, sizeof(count))
-    data += sizeof(count)
-    found = []
-    for i in range(count):
-        memcpy(&info, data, sizeof(info))
-        data += sizeof(info)
-        if info.family == AF_INET:
-            address = _ipv4_text(info.address)
-        else:
-            inet_ntop(AF_INET6, info.address, text, ADDRESS_TEXT)
-            address = PyUnicode_DecodeUTF8(text, strlen(text), NULL)
-        if info.family == AF_INET6:
-            sockaddr = (address, info.port, 0, info.scope)
-        else:
-            sockaddr = (address, info.port)
-        found.append((_address_families[info.family], _socket_kinds.get(info.socktype, info.socktype),
-                      info.protocol, canonical if i == 0 else '', sockaddr))
-    return found
-
-
-cdef object _read_value(const char **at, const char *end):
-    """Reads a value; see KLOOP_VALUE_ in kloop.h."""
-    cdef char kind
-    cdef int64_t number
-    cdef double fraction
-    cdef uint32_t size, i
-    cdef const char *data
-    kind = at[0][0]
-    at[0] += 1
-    if kind == KLOOP_VALUE_INT:
-        memcpy(&number, at[0], sizeof(number))
-        at[0] += sizeof(number)
-        return number
-    if kind == KLOOP_VALUE_FLOAT:
-        memcpy(&fraction, at[0], sizeof(fraction))
-        at[0] += sizeof(fraction)
-        return fraction
-    if kind == KLOOP_VALUE_NONE:
-        return None
-    if kind == KLOOP_VALUE_TRUE or kind == KLOOP_VALUE_FALSE:
-        return kind == KLOOP_VALUE_TRUE
-    memcpy(&size, at[0], sizeof(size))
-    at[0] += sizeof(size)
-    if kind == KLOOP_VALUE_LIST:
-        values = []
-        for i in range(size):
-            values.append(_read_value(at, end))
-        return values
-    data = at[0]
-    if size > end - data:
-        raise SystemError(f'kloop: the core gave a value of {size} bytes, which is longer than its answer')
-    at[0] += size
-    if kind == KLOOP_VALUE_TEXT:
-        return PyUnicode_DecodeUTF8(data, size, 'surrogateescape')
-    return PyBytes_FromStringAndSize(data, size)
 
 
 # ---- questions
@@ -495,9 +410,9 @@ def _name_info(list value):
     return PyUnicode_DecodeLocaleAndSize(PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host), 'surrogateescape'), service
 
 
-def lookup_records(LoopCore loop, ResolverCore resolver, bytes name, uint16_t type, make, explain):
+def lookup_records(LoopCore loop, ResolverCore resolver, bytes name, uint16_t type, explain):
     """The records of a type."""
-    cdef LookupCall call = _new_lookup(loop, resolver, KLOOP_LOOKUP_RECORDS, make, explain)
+    cdef LookupCall call = _new_lookup(loop, resolver, KLOOP_LOOKUP_RECORDS, None, explain)
     call.host = name
     call.query.type = type
     return call

@@ -81,6 +81,7 @@ cdef class LoopCore:
     cdef dict asyncio_transports        # fd -> transport that is not a stream of ours
     cdef Py_ssize_t receive_buffer      # bytes
     cdef set lookups                    # LookupCalls whose ANSWER has not come
+    cdef set many_lookups               # ManyLookups whose ANSWERS_OVER has not come
     cdef set operations                 # listeners and watches the core refers to
     cdef object __weakref__
     # asyncio.BaseEventLoop reads and writes these: one copy for both. Three of them other threads look at.
@@ -100,6 +101,7 @@ cdef class LoopCore:
         self.sending = {}
         self.operations = set()
         self.lookups = set()
+        self.many_lookups = set()
         self.stashed = []
         self.retired = []
         self.generation = _fork_generation
@@ -206,6 +208,7 @@ cdef class LoopCore:
         self.operations.clear()
         _end_calls(self)
         _end_lookups(self)
+        _end_many(self)
         _end_file_calls(self)
         streams = [*self.streams.values(), *self.unlisted]
         self.streams.clear()
@@ -271,7 +274,7 @@ cdef class LoopCore:
         cdef uint64_t *values = <uint64_t *>&self.k.stats
         counters = {name: values[i] for i, name in enumerate(STATS)}
         return {**counters, 'tls_kernel': self.tls_kernel, 'tls_go': self.tls_go, 'tls_ssl': self.tls_ssl,
-                'lookups': len(self.lookups)}
+                'lookups': len(self.lookups) + _count_many(self)}
 
     def _set_tls_options(self, options):
         self.tls_offload = _OFFLOADS[options.offload]

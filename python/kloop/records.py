@@ -7,54 +7,57 @@ are text without a dot at their end (the root is '.'), bytes in them that do not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+from . import _core
+from .errors import ResolveError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What all records have."""
 
     ttl: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class A(Record):
     """An IPv4 address (RFC 1035)."""
 
     address: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AAAA(Record):
     """An IPv6 address (RFC 3596)."""
 
     address: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CNAME(Record):
     """What a name is an alias of (RFC 1035)."""
 
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NS(Record):
     """A name server of a zone (RFC 1035)."""
 
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PTR(Record):
     """Another name, as of an address (RFC 1035)."""
 
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MX(Record):
     """A host that takes mail; the least ``preference`` comes first (RFC 1035)."""
 
@@ -62,7 +65,7 @@ class MX(Record):
     exchange: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SOA(Record):
     """The start of a zone; times are in seconds (RFC 1035)."""
 
@@ -75,7 +78,7 @@ class SOA(Record):
     minimum: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SRV(Record):
     """A host and port of a service; the least ``priority`` comes first (RFC 2782)."""
 
@@ -85,7 +88,7 @@ class SRV(Record):
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TXT(Record):
     """Character strings, of up to 255 bytes each (RFC 1035)."""
 
@@ -97,7 +100,7 @@ class TXT(Record):
         return b''.join(self.strings).decode(errors='surrogateescape')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CAA(Record):
     """Who may issue certificates (RFC 8659)."""
 
@@ -106,7 +109,7 @@ class CAA(Record):
     value: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SVCB(Record):
     """How to reach a service (RFC 9460). ``priority`` 0: it is an alias of ``target``.
 
@@ -128,12 +131,12 @@ class SVCB(Record):
     others: tuple[tuple[int, bytes], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HTTPS(SVCB):
     """As SVCB, of a web site (RFC 9460)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Other(Record):
     """A record of a type that has no class here: its type's number, and its data as a zone file has it."""
 
@@ -144,7 +147,7 @@ class Other(Record):
 _R = TypeVar('_R', bound=Record, covariant=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[_R]):
     """What was found. Iterating, ``len()`` and indexing are those of ``records``.
 
@@ -169,6 +172,17 @@ class Answer(Generic[_R]):
 
     def __getitem__(self, index: int) -> _R:
         return self.records[index]
+
+
+class Answers(Protocol[_R]):
+    """What ``Resolver.resolve_many()`` gives: an asynchronous iterator of names with their answers, or errors."""
+
+    def __aiter__(self) -> Answers[_R]: ...
+
+    def __anext__(self) -> Awaitable[tuple[str, Answer[_R] | ResolveError]]: ...
+
+    async def aclose(self) -> None:
+        """Ends it, and what is under way. A task that waits for an answer finds that there are no more."""
 
 
 # The numbers of types: https://www.iana.org/assignments/dns-parameters
@@ -250,7 +264,9 @@ def make_record(value: list[Any]) -> Record:
     return maker(*value[1:])
 
 
-def make_answer(value: list[Any]) -> Answer[Any]:
-    """The answer of what the core tells of it: see pybridge/lookup.go."""
-    name, aliases, ttl, stale, authenticated, records = value
-    return Answer(name, tuple(aliases), ttl, stale, authenticated, tuple([make_record(record) for record in records]))
+# The core makes answers by itself, and records whose data is one text.
+_core.set_records(
+    Answer,
+    make_record,
+    {1: (A, 'address'), 2: (NS, 'target'), 5: (CNAME, 'target'), 12: (PTR, 'target'), 28: (AAAA, 'address')},
+)

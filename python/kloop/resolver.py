@@ -6,12 +6,12 @@ import os
 import socket
 from asyncio import events
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _core, names, records
 from .errors import InvalidName, NameNotFound, NoRecords, ResolveError, ResolverBusy, ResolveTimeout, ServerFailure
+from .resolver_state import CacheEntry, ResolvConf, ResolverStats, ServerStats
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -26,6 +26,7 @@ _FILES = {
 }
 _PORT, _TLS_PORT = 53, 853
 _NS_PER_S = 1_000_000_000
+_MOST_AT_A_TIME = 1 << 20
 
 RecordType = Literal['A', 'AAAA', 'CAA', 'CNAME', 'HTTPS', 'MX', 'NS', 'PTR', 'SOA', 'SRV', 'SVCB', 'TXT']
 
@@ -39,83 +40,6 @@ class _System:
 
 SYSTEM: Any = _System()
 Path = str | os.PathLike[str] | None
-
-
-@dataclass(frozen=True)
-class ServerStats:
-    """What is known of a server. ``rtt_s``: of its responses, smoothed; 0: none yet. ``failures``: since its
-    last response. ``down``: for now it is asked after the others. ``records``: what protects those of its last TLS
-    connection: 'go' (the core), or 'tls' (crypto/tls, which makes the handshake); '': there was none."""
-
-    address: str
-    rtt_s: float
-    failures: int
-    down: bool
-    records: str
-
-
-@dataclass(frozen=True)
-class ResolverStats:
-    """What a resolver did since it was made; ``running``, ``waiting`` and ``entries`` are gauges."""
-
-    lookups: int  # questions that were put to it
-    hits: int  # of these, answered by the cache
-    stale: int  # answered past their TTL, as no server did
-    joined: int  # that joined another's of the same name and type
-    hosts: int  # answered by the hosts file
-    asked_libc: int  # calls of getaddrinfo and getnameinfo that went to libc: see needs_libc
-    udp: int  # messages sent
-    tcp: int
-    tls: int
-    answers: int  # responses that answered a message
-    foreign: int  # packets with a wrong id or question, which did not count
-    case: int  # responses with the letters of the name in another case, asked again over TCP
-    malformed: int  # responses that could not be read
-    truncated: int  # responses over UDP that were asked for again over TCP
-    failures: int  # responses that told of a failure
-    timeouts: int  # messages that nobody answered in time
-    canceled: int  # lookups whose last caller gave up
-    reloads: int  # changes of resolv.conf
-    running: int  # questions being asked
-    waiting: int  # questions that wait until others are answered
-    entries: int  # answers in the cache
-    servers: tuple[ServerStats, ...]
-    needs_libc: str  # what nsswitch.conf names that is libc's alone, as in 'hosts: mdns4_minimal'; '': nothing
-
-
-@dataclass(frozen=True)
-class ResolvConf:
-    """What applies of resolv.conf(5), the environment and the resolver's own options."""
-
-    servers: tuple[str, ...]
-    search: tuple[str, ...]
-    ndots: int
-    timeout: float
-    attempts: int
-    rotate: bool
-    use_tcp: bool
-    edns0: bool
-    trust_ad: bool
-    single_request: bool
-    no_aaaa: bool
-    no_tld_query: bool
-    no_reload: bool
-    unknown: tuple[str, ...]  # options and keywords about which nothing is done
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """An answer in the cache.
-
-    ``type`` 0: of any, as the name does not exist. ``left_s``: seconds of its TTL; negative: it is stale.
-    """
-
-    name: str
-    type: int
-    canonical: str
-    records: tuple[records.Record, ...]
-    exists: bool  # False: what is kept is that there is nothing
-    left_s: float
 
 
 class Cache:
@@ -240,7 +164,7 @@ class Resolver(_core.ResolverCore):
         ):
             lines.flag(name, flag)
         lines.number('cache_entries', cache_entries, 0, 1 << 31)
-        lines.number('concurrency', concurrency, 1, 1 << 20)
+        lines.number('concurrency', concurrency, 1, _MOST_AT_A_TIME)
         lines.number('queue', queue, 0, 1 << 31)
         lines.duration('max_ttl', max_ttl)
         lines.duration('max_negative_ttl', max_negative_ttl)
@@ -290,13 +214,87 @@ class Resolver(_core.ResolverCore):
         Raises NameNotFound, NoRecords, ServerFailure, ResolveTimeout, InvalidName, ResolverBusy: all ResolveError,
         which is a socket.gaierror.
         """
-        number = type if isinstance(type, int) else records.TYPES.get(type.upper(), 0)
-        if not 0 < number < 1 << 16:
-            raise ValueError(f'type={type!r}: use one of {", ".join(sorted(records.TYPES))}, or a number')
         found: records.Answer[Any] = await _core.lookup_records(
-            _loop(), self, _name_bytes(name), number, records.make_answer, explain
+            _loop(), self, _name_bytes(name), _type_number(type), explain
         )
         return found
+
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['A'] = 'A', *, concurrency: int = 256
+    ) -> records.Answers[records.A]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['AAAA'], *, concurrency: int = 256
+    ) -> records.Answers[records.AAAA]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['CAA'], *, concurrency: int = 256
+    ) -> records.Answers[records.CAA]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['CNAME'], *, concurrency: int = 256
+    ) -> records.Answers[records.CNAME]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['HTTPS'], *, concurrency: int = 256
+    ) -> records.Answers[records.HTTPS]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['MX'], *, concurrency: int = 256
+    ) -> records.Answers[records.MX]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['NS'], *, concurrency: int = 256
+    ) -> records.Answers[records.NS]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['PTR'], *, concurrency: int = 256
+    ) -> records.Answers[records.PTR]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['SOA'], *, concurrency: int = 256
+    ) -> records.Answers[records.SOA]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['SRV'], *, concurrency: int = 256
+    ) -> records.Answers[records.SRV]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['SVCB'], *, concurrency: int = 256
+    ) -> records.Answers[records.SVCB]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: Literal['TXT'], *, concurrency: int = 256
+    ) -> records.Answers[records.TXT]: ...
+    @overload
+    def resolve_many(
+        self, names: Iterable[str], type: str | int, *, concurrency: int = 256
+    ) -> records.Answers[records.Record]: ...
+
+    def resolve_many(
+        self, names: Iterable[str], type: str | int = 'A', *, concurrency: int = 256
+    ) -> records.Answers[Any]:
+        """What resolve() says of each of many names, of which so many are looked up at a time.
+
+        ``async for name, answer in resolver.resolve_many(names):`` gives each name, as it was given, with its
+        ``Answer``, or with the ResolveError that resolve() would raise, in the order in which they come. One that
+        comes alone waits for others, for 5 ms at most.
+
+        ``names`` may be any iterable, without an end too: at most twice ``concurrency`` (1 to 1,048,576) of them are
+        taken before their answers are. An exception that it raises is raised behind the answers of those before.
+        ``resolver.concurrency``, of all lookups, holds too.
+
+        The iterator ends what is under way when it is dropped, by ``aclose()``, or when a task is cancelled that
+        waits for it. It belongs to the loop on which it began, and to one task at a time. Raises ValueError, and
+        RuntimeError if the resolver is closed.
+        """
+        number = _type_number(type)
+        if not isinstance(concurrency, int) or not 1 <= concurrency <= _MOST_AT_A_TIME:
+            raise ValueError(f'concurrency={concurrency!r}: give a whole number from 1 to {_MOST_AT_A_TIME}')
+        if isinstance(names, str):
+            raise ValueError(f'names={names!r}: give an iterable of names')
+        return _core.ManyAnswers(self, names, number, concurrency, _name_bytes, explain, _loop)
 
     async def lookup_ip(self, host: str, family: int = socket.AF_UNSPEC) -> list[str]:
         """The addresses of a host: of the hosts file, or of A and AAAA records, by the search list; sorted by RFC 6724.
@@ -438,6 +436,13 @@ def _name_bytes(name: str) -> bytes:
         return name.encode('idna')
     except UnicodeError as exc:
         raise InvalidName(socket.EAI_NONAME, f'{name!r}: not a domain name: {exc}') from None
+
+
+def _type_number(type: str | int) -> int:
+    number = type if isinstance(type, int) else records.TYPES.get(type.upper(), 0)
+    if not 0 < number < 1 << 16:
+        raise ValueError(f'type={type!r}: use one of {", ".join(sorted(records.TYPES))}, or a number')
+    return number
 
 
 def _loop() -> Loop:
