@@ -78,16 +78,15 @@ func (l *Loop) abandon() {
 	close(l.ended)
 }
 
-// runContained runs a loop, and answers its panic as an error: the process may be another's than Go's, and
-// what waits for the loop has limits of its own. Nothing is known then of the loop's state.
+// runContained runs a loop, and answers its panic as an error, or that of its driver: the process may be another's than
+// Go's, and what waits for the loop has limits of its own. Nothing is known then of the loop's state.
 func runContained(loop *Loop) (broken error) {
 	defer func() {
 		if r := recover(); r != nil {
 			broken = fmt.Errorf("kloop: the background loop has failed: %v\n%s", r, debug.Stack())
 		}
 	}()
-	_ = loop.Run(context.Background())
-	return nil
+	return loop.Run(context.Background())
 }
 
 // Descriptors answers the loop's own: that of its ring or set, and the eventfd that wakes it.

@@ -10,10 +10,32 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// A panic in the background loop's thread ends what waits for it, and the next who asks gets another one.
+// A panic in the background loop's thread, or an error of its driver, ends what waits for it, and the next who asks gets another one.
 func TestTheBackgroundLoopFails(t *testing.T) {
+	t.Run("panic", func(t *testing.T) {
+		backgroundFails(t, func(*Loop) { panic("as a test wants it") })
+	})
+	t.Run("driver", func(t *testing.T) {
+		backgroundFails(t, func(loop *Loop) {
+			driver, _ := loop.Descriptors()
+			null, err := os.Open("/dev/null")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = null.Close() }()
+			if err := unix.Dup3(int(null.Fd()), driver, unix.O_CLOEXEC); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+func backgroundFails(t *testing.T, fail func(loop *Loop)) {
 	loop, err := Background()
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +72,7 @@ func TestTheBackgroundLoopFails(t *testing.T) {
 	}()
 	for loop.operationsNow(t) == 0 {
 	}
-	loop.Post(func() { panic("as a test wants it") })
+	loop.Post(func() { fail(loop) })
 	for range 3 {
 		if err := <-ended; !errors.Is(err, ErrClosed) && !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v", err)

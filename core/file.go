@@ -260,7 +260,7 @@ func (f *File) Close() error {
 	f.closed = true
 	disownDescriptor(f.fd)
 	_, err := f.loop.fileCall(context.Background(), OperationSpec{Kind: OpClose, FD: f.fd})
-	if errors.Is(err, ErrClosed) { // the loop
+	if errors.Is(err, ErrClosed) && err != errLost { // the loop, which has not begun
 		err = unix.Close(f.fd)
 	}
 	return f.error("close", err)
@@ -333,6 +333,9 @@ type fileWait struct {
 	err       error
 }
 
+// errLost says that the loop has failed with a call under way: what that has done is not known.
+var errLost = fmt.Errorf("kloop: the loop has failed: %w", ErrClosed)
+
 // fileCall makes a call on a file in the loop's thread, and waits for its answer. With a done
 // context it waits on, until the kernel has no part in it any more.
 func (l *Loop) fileCall(ctx context.Context, spec OperationSpec) (int, error) {
@@ -356,7 +359,7 @@ func (l *Loop) fileCall(ctx context.Context, spec OperationSpec) (int, error) {
 		}
 	}
 	if !isDone(w.done) {
-		return 0, ErrClosed // the loop has failed: it keeps the memory
+		return 0, errLost // it keeps the memory
 	}
 	switch {
 	case w.err != nil:

@@ -33,7 +33,10 @@ type one[T any] struct {
 
 // NewMany prepares them by r. look looks one up under the context that it is given, as NewLookup's does. done is told the result of
 // each: from any goroutine, one of which is the loop's, so that it must not block.
+//
+// Of the questions that the resolver asks at a time, a quarter is left to others, who would else wait for each that no server answers.
 func NewMany[Q, T any](r *Resolver, places int, look func(ctx context.Context, question Q) T, done func(question Q, result T)) *Many[Q, T] {
+	places = max(min(places, r.config.Concurrency*3/4), 1)
 	return &Many[Q, T]{r: r, places: places, look: look, done: done, begun: map[*one[T]]struct{}{}}
 }
 

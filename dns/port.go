@@ -49,10 +49,7 @@ func (s *ports) next(loop *core.Loop, at netip.AddrPort, c *counters) (*port, er
 	if s.ended {
 		return nil, ErrClosed
 	}
-	if s.loop != loop {
-		s.abandon()
-		s.loop = loop
-	}
+	s.belongTo(loop)
 	if p := s.current; p != nil && p.asked < portQuestions && time.Since(p.opened) < portAge {
 		return p, nil
 	}
@@ -79,6 +76,14 @@ func (s *ports) next(loop *core.Loop, at netip.AddrPort, c *counters) (*port, er
 	return p, nil
 }
 
+// belongTo says whose thread this is. Sockets of another loop are those of one that has failed.
+func (s *ports) belongTo(loop *core.Loop) {
+	if s.loop != loop {
+		s.abandon()
+		s.loop = loop
+	}
+}
+
 // abandon closes the sockets of a loop that has ended: nobody else is told of them any more.
 func (s *ports) abandon() {
 	for p := range s.open {
@@ -95,14 +100,16 @@ func abandonPorts(servers []*server) {
 }
 
 // retire closes what is open once its questions are answered. It is the loop's thread's.
-func (s *ports) retire() {
+func (s *ports) retire(loop *core.Loop) {
+	s.belongTo(loop)
 	for p := range s.open {
 		p.retire()
 	}
 }
 
 // end closes all of them. It is the loop's thread's.
-func (s *ports) end() {
+func (s *ports) end(loop *core.Loop) {
+	s.belongTo(loop)
 	s.ended = true
 	for p := range s.open {
 		p.retired = true

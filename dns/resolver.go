@@ -131,7 +131,7 @@ func (r *Resolver) load(from disk) error {
 	} else if loop != nil {
 		loop.Post(func() {
 			for _, s := range last.servers {
-				s.ports.retire()
+				s.ports.retire(loop)
 			}
 		})
 	}
@@ -234,7 +234,7 @@ func (r *Resolver) closePorts(servers []*server) {
 	closed := make(chan struct{})
 	loop.Post(func() {
 		for _, s := range servers {
-			s.ports.end()
+			s.ports.end(loop)
 		}
 		go func() {
 			for _, s := range servers {

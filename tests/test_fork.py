@@ -1,8 +1,12 @@
 """Processes that are forked from one that has used a loop. In processes of their own, since
 pytest's should not be forked with its threads."""
 
+from pathlib import Path
+
 import pytest
 from children import finished, run_python
+
+TESTS = str(Path(__file__).parent)
 
 ECHO = """
 import asyncio, os, sys, traceback, kloop
@@ -236,3 +240,30 @@ in_child(child)
 loop.close()
 """)
     assert output == "[]\n"
+
+
+def test_a_child_wakes_nobody_by_the_loop_of_a_thread_that_sleeps():
+    """The descriptor that wakes it is another file in the child."""
+    run_python(ECHO + f"""
+import tempfile, threading
+sys.path.insert(0, {TESTS!r})
+from driving import await_sleep_in_the_kernel
+
+loop = kloop.new_event_loop()
+thread = threading.Thread(target=loop.run_forever)
+thread.start()
+await_sleep_in_the_kernel(thread.native_id)
+
+def child():
+    files = [tempfile.TemporaryFile() for _ in range(12)]
+    try:
+        loop.call_soon_threadsafe(print)
+    except RuntimeError:
+        pass
+    assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 12
+
+in_child(child)
+loop.call_soon_threadsafe(loop.stop)
+thread.join()
+loop.close()
+""")

@@ -22,6 +22,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
 
 import asyncio
+import collections
 import contextvars
 import errno
 import gc

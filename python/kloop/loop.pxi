@@ -314,7 +314,8 @@ cdef class LoopCore:
         try:
             _queue_push(&self.foreign, <PyObject *>handle)
             kloop_store_size(&self.foreign_count, self.foreign.count)
-            if self.k is not NULL and kloop_is_sleeping(self.k):
+            # A forked child has no part in the parent's loop: its descriptors may be other files here.
+            if self.k is not NULL and self.generation == _fork_generation and kloop_is_sleeping(self.k):
                 kloop_lib.wake(self.k)
         finally:
             kloop_lock_give(&self.foreign_lock)

@@ -64,7 +64,7 @@ cdef class ManyLookups:
         """Ends what is under way. A collector that runs in another thread may say so."""
         if self.over:
             return 0
-        if _is_elsewhere(self.loop):
+        if self.loop.generation == _fork_generation and _is_elsewhere(self.loop):
             return self.loop._defer(_end_lookups_of, (self,))
         self._forget()
         if self.query.id and self.loop.k is not NULL and self.loop.generation == _fork_generation:
@@ -117,7 +117,8 @@ cdef class ManyAnswers:
     cdef list asked             # names by their tickets; None: a ticket that is spare
     cdef uint32_t *spare        # these tickets, the one to be used next last
     cdef Py_ssize_t spares
-    cdef list refused           # (name, error) of names that are none, the last one first
+    cdef object refused         # (name, error) of names that are none: a deque
+    cdef bint hungry            # for more names than were taken in one go
     cdef bytes batch            # of answers, from `at` on
     cdef Py_ssize_t at, size
     cdef int in_a_row           # answers taken since the loop had a turn
@@ -135,7 +136,7 @@ cdef class ManyAnswers:
         self.explain = explain
         self.running_loop = running_loop
         self.asked = []
-        self.refused = []
+        self.refused = collections.deque()
         self.names = iter(names)
 
     def __dealloc__(self):
@@ -173,14 +174,15 @@ cdef class ManyAnswers:
         raise value
 
     def close(self):
-        """Ends it: what is under way is cancelled, unless others wait for the same."""
-        self._end()
-
-    async def aclose(self):
-        """As close(). A task that waits for an answer finds that there are no more."""
+        """Ends it: what is under way is cancelled, unless others wait for the same. A task that waits for an answer finds
+        that there are no more."""
         self._end()
         if self.work is not None:
             self.work._wake()
+
+    async def aclose(self):
+        """As close()."""
+        self.close()
 
     # ---- answers
 
@@ -204,8 +206,8 @@ cdef class ManyAnswers:
                 return self._take()
             if self.refused:
                 self.in_a_row += 1
-                return self.refused.pop()
-        if self.at == self.size and not self.refused and not self.work.batches:
+                return self.refused.popleft()
+        if self.at == self.size and not self.hungry and not self.refused and not self.work.batches:
             if self._outstanding() == 0:
                 failure = self.failure
                 self._end()
@@ -245,7 +247,7 @@ cdef class ManyAnswers:
 
     cdef int _fill(self) except -1:
         """Hands the core more names, as far as their answers may be ahead of who takes these."""
-        cdef Py_ssize_t count = 0, most = <Py_ssize_t>self.places * AHEAD
+        cdef Py_ssize_t count = 0, taken = 0, most = <Py_ssize_t>self.places * AHEAD
         cdef PyObject *next_name
         loop = self.running_loop()
         names = self.names          # held while it runs, as it may end us
@@ -257,9 +259,14 @@ cdef class ManyAnswers:
         if self.taking:
             raise RuntimeError('the iterator of names must not ask for their answers')
         self.filled = 0
+        self.hungry = False
         self.taking = True
         try:
-            while self.names is not None and count < GULP and self._outstanding() + len(self.refused) < most:
+            while self.names is not None and self._outstanding() + len(self.refused) < most:
+                if taken == GULP:
+                    self.hungry = True
+                    break
+                taken += 1
                 next_name = PyIter_Next(names)
                 if next_name is NULL:
                     self.names = None
@@ -312,7 +319,7 @@ cdef class ManyAnswers:
             try:
                 form = self.name_bytes(name)
             except _ResolveError as exc:
-                self.refused.insert(0, (name, exc))
+                self.refused.append((name, exc))
                 return 0
             text = PyBytes_AS_STRING(form)
             size = PyBytes_GET_SIZE(form)
@@ -359,7 +366,8 @@ cdef class ManyAnswers:
 
     cdef int _end(self) except -1:
         self.over = True
-        self.names = None
+        self.names = self.failure = None
+        self.hungry = False
         self.asked.clear()
         self.spares = 0
         self.refused.clear()
