@@ -38,6 +38,12 @@ type begun struct {
 
 // launch begins the work for a question. The caller may be the loop's thread.
 func (r *Resolver) launch(work *flight) {
+	// The one before may have ended between this one's look at the cache and its beginning.
+	if entry, fresh := r.cache.get(work.key.name, work.key.rrtype, time.Now()); fresh {
+		r.counters.hits.Add(1)
+		r.flights.finish(work, entry, nil)
+		return
+	}
 	setup := r.setup.Load()
 	if setup.conf.UseTCP || r.config.TLS != nil || !r.turnstile.tryEnter() {
 		go r.slow(work, nil, false)

@@ -227,6 +227,22 @@ func (r *Resolver) until(t testing.TB, so func(s Stats) bool) {
 	}
 }
 
+// Who has looked at the cache before the answer was there, and asks when nobody asks any more, finds it.
+func TestAnAnswerThatCameMeanwhileIsNotAskedFor(t *testing.T) {
+	s := zone{"www.example. 100 A 192.0.2.1"}.serve(t)
+	r := resolverOf(t, nil, s)
+	if _, err := r.ask(t, "www.example", wire.TypeA); err != nil {
+		t.Fatal(err)
+	}
+	entry, err := r.fly(context.Background(), "www.example.", wire.TypeA)
+	if err != nil || len(entry.found.records) != 1 {
+		t.Fatalf("%+v, %v", entry, err)
+	}
+	if asked := len(s.questions()); asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
 // Who gives up does not end the work of others; the last one does.
 func TestTheLastCallerEndsTheWork(t *testing.T) {
 	silent := serveDNS(t, func(*wire.Msg, bool) [][]byte { return nil })
