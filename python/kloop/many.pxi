@@ -64,7 +64,7 @@ cdef class ManyLookups:
         """Ends what is under way. A collector that runs in another thread may say so."""
         if self.over:
             return 0
-        if self.loop.generation == _fork_generation and _is_elsewhere(self.loop):
+        if _is_elsewhere(self.loop):
             return self.loop._defer(_end_lookups_of, (self,))
         self._forget()
         if self.query.id and self.loop.k is not NULL and self.loop.generation == _fork_generation:

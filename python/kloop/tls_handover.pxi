@@ -71,7 +71,7 @@ cdef void _erase_log(int fd, int64_t end) noexcept:
         _erased = end
 
 
-cdef int64_t _open_window(int fd) noexcept:
+cdef int64_t _open_window() noexcept:
     """Begins a step; answers from where on the key log may have its lines. Is that too far, there is no step."""
     global _windows
     cdef int64_t begin
@@ -169,7 +169,7 @@ cdef class Handover:
         cdef int fd = keylog.fd
         cdef int64_t before = 0, after = 0
         if not self.refused:
-            before = _open_window(fd)
+            before = _open_window()
             if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
                 self._refuse('the key log is full')
         if self.refused:

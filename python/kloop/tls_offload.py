@@ -27,8 +27,7 @@ AFTER = 256 * 1024
 
 # A connection that is silent for so many seconds is not in a hurry, and many of them are much memory.
 IDLE_S = 10.0
-
-
+# From here on it is no time that anybody means.
 _FOREVER_S = 1e9
 
 
