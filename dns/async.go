@@ -7,12 +7,13 @@ import (
 
 // Lookup is a lookup that needs no goroutine to wait in: what it needs to know is asked for, and then it is made once more.
 type Lookup[T any] struct {
-	r    *Resolver
-	look func(ctx context.Context) T
-	done func(T)
-	life context.Context
-	end  context.CancelFunc
-	once *AtOnce // as it was last made
+	r     *Resolver
+	look  func(ctx context.Context) T
+	done  func(T)
+	life  context.Context
+	end   context.CancelFunc
+	first AtOnce
+	once  *AtOnce // as it was last made
 
 	mu     sync.Mutex
 	known  map[key]outcome
@@ -36,7 +37,8 @@ func NewLookup[T any](r *Resolver, look func(ctx context.Context) T) *Lookup[T] 
 // AtOnce answers what is known without asking anybody, nor reading a file; false: too little, and Start has to follow. It is
 // for the beginning, if at all.
 func (l *Lookup[T]) AtOnce() (result T, known bool) {
-	l.once = NewAtOnce()
+	l.first.Context = context.Background()
+	l.once = &l.first
 	result = l.look(l.once)
 	return result, !l.once.missed
 }

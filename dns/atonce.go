@@ -14,10 +14,8 @@ type AtOnce struct {
 	missed bool
 	keys   []key // what was missed
 	blocks bool  // it takes more than asking for these: a goroutine that waits
+	begun  int64 // by clock, which is read once for all the files; 0: not yet
 }
-
-// NewAtOnce makes one, for one lookup of one goroutine.
-func NewAtOnce() *AtOnce { return &AtOnce{Context: context.Background()} }
 
 // Missed says that the lookup would have had to wait.
 func (c *AtOnce) Missed() bool { return c.missed }
@@ -39,6 +37,14 @@ func (c *AtOnce) miss(k key, blocks bool) error {
 
 // missFile is for a file that has to be looked at.
 func (c *AtOnce) missFile() { c.missed, c.blocks = true, true }
+
+// clock is the time at which the lookup looks at files.
+func (c *AtOnce) clock() int64 {
+	if c.begun == 0 {
+		c.begun = clock()
+	}
+	return c.begun
+}
 
 func isAtOnce(ctx context.Context) bool {
 	_, is := ctx.(*AtOnce)

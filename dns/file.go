@@ -96,13 +96,18 @@ type watched[T any] struct {
 // get answers the file's contents, at most checkEvery old; a file that can't be read is an empty one. A lookup at once that finds it
 // changed, or not read yet, is made again by a goroutine, which waits until it is read.
 func (w *watched[T]) get(ctx context.Context) T {
-	now := clock()
+	once, _ := ctx.(*AtOnce)
+	var now int64
+	if once != nil {
+		now = once.clock()
+	} else {
+		now = clock()
+	}
 	last := w.checked.Load()
 	value := w.value.Load()
 	if value != nil && last != 0 && now-last < int64(checkEvery) {
 		return *value
 	}
-	once, _ := ctx.(*AtOnce)
 	switch {
 	case value == nil && once != nil:
 		once.missFile()

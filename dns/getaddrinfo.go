@@ -300,7 +300,7 @@ type sockKind struct {
 // Not in package unix's vocabulary for sockets: DCCP, which has a type of its own.
 const sockDCCP = 6
 
-var sockKinds = []sockKind{
+var sockKinds = [...]sockKind{
 	{unix.SOCK_STREAM, unix.IPPROTO_TCP, false, false, true, "tcp"},
 	{unix.SOCK_DGRAM, unix.IPPROTO_UDP, false, false, true, "udp"},
 	{sockDCCP, unix.IPPROTO_DCCP, false, false, false, "dccp"},

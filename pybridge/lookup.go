@@ -50,7 +50,8 @@ type answer struct {
 // question is what the host asks, in memory of Go's.
 type question struct {
 	kind          uint32
-	host, service *string
+	host, service *string // of these texts
+	texts         [2]string
 	hints         dns.Hints
 	rrtype, port  uint16
 	scope         uint32
@@ -107,12 +108,12 @@ func questionOf(q *C.struct_kloop_lookup) *question {
 		scope:  uint32(q.scope),
 	}
 	if q.host != 0 {
-		host := string(hostBytes(q.host, q.host_len))
-		asked.host = &host
+		asked.texts[0] = string(hostBytes(q.host, q.host_len))
+		asked.host = &asked.texts[0]
 	}
 	if q.service != 0 {
-		service := string(hostBytes(q.service, q.service_len))
-		asked.service = &service
+		asked.texts[1] = string(hostBytes(q.service, q.service_len))
+		asked.service = &asked.texts[1]
 	}
 	return asked
 }
