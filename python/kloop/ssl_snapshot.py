@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 from typing import Any, NamedTuple, NoReturn
 
 from .tls_offload import ArmedSSLObject
 
 # What many connections of a server have in common is kept once, and no more than so many kinds of it.
 _AGREED_MAX = 1024
+
+# CPython issue 116810: each look at an SSLObject's session loses the kilobyte of a copy, for as long as the process lives.
+SESSION_LEAKS = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)
 
 
 class _Agreed(NamedTuple):
@@ -69,7 +73,7 @@ class SSLSnapshot:
             _agreed.clear()
         self._agreed = _agreed.setdefault(agreed, agreed)
         self._binding: bytes | None = stock.get_channel_binding('tls-unique')
-        session = stock.session
+        session = None if SESSION_LEAKS else stock.session
         self._session = None if session is None else SessionSnapshot(session)
         self.session_reused = stock.session_reused
         self._context: ssl.SSLContext = stock.context
