@@ -76,8 +76,14 @@ def test_extra_info(loop, server_context, client_context):
         assert ("commonName", "localhost") in transport.get_extra_info("peercert")["subject"][0]
         assert transport.get_extra_info("ssl_object").version() == "TLSv1.3"
         assert transport.get_extra_info("peername") == address_of(server)
-        assert transport.get_extra_info("socket").family == socket.AF_INET
+        sock = transport.get_extra_info("socket")
+        assert sock.family == socket.AF_INET
+        own, peer = sock.getsockname(), address_of(server)
         await ended(protocol, server)
+        # Of a log that is written now.
+        assert transport.get_extra_info("peername") == peer
+        assert transport.get_extra_info("sockname") == own
+        assert transport.get_extra_info("socket", "gone") == "gone"
 
     run(loop, main())
 

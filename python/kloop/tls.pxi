@@ -73,6 +73,7 @@ cdef class TLSProtocol:
     cdef readonly LoopCore _loop
     cdef readonly object _transport             # below us, from connection_made to connection_lost
     cdef StreamCore stream                      # the same, if it is one of ours
+    cdef object peername, sockname              # its, from connection_lost on
     cdef readonly object _app_transport
     cdef readonly object _app_protocol
     cdef readonly object _sslcontext
@@ -289,6 +290,8 @@ cdef class TLSProtocol:
             exc = ConnectionAbortedError('the connection was closed during the SSL handshake')
         self._wake_waiter(exc)
         with cython.critical_section(self):
+            if self.stream is not None:
+                self.peername, self.sockname = self.stream.peername, self.stream.sockname
             self._transport = self.stream = self._app_transport = None
             self._app_protocol = None
         self.deliver = self.get_buffer = self.buffer_updated = None

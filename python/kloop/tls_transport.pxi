@@ -219,7 +219,11 @@ def tls_get_extra_info(self, name, default=None):
         return t._extra[name]
     with cython.critical_section(t):
         transport = t._transport
-    return default if transport is None else transport.get_extra_info(name, default)
+    if transport is not None:
+        return transport.get_extra_info(name, default)
+    # A log of what was served is often written once the peer has gone.
+    found = _name_of(t.peername) if name == 'peername' else _name_of(t.sockname) if name == 'sockname' else None
+    return default if found is None else found
 
 
 def tls_sealed_by_kernel(self):
