@@ -85,7 +85,9 @@ def test_aiohttp_client(loop):
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = site._server.sockets[0].getsockname()[1]
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        # Where aiodns is here, aiohttp would take that, whose thread stays.
+        connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session:
             async def get(number):
                 async with session.get(f"/hello/{number}") as answer:
                     assert await answer.read() == b"hello %d" % number
