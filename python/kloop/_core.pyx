@@ -18,7 +18,7 @@ from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno as c_errno
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
 
 import asyncio

@@ -17,7 +17,7 @@ from .tls_offload import ArmedSSLObject
 # What many connections of a server have in common is kept once, and no more than so many kinds of it.
 _AGREED_MAX = 1024
 
-# CPython issue 116810: each look at an SSLObject's session loses the kilobyte of a copy, for as long as the process lives.
+# CPython issue 116810: each look at an SSLObject's session leaks a copy of a kilobyte.
 SESSION_LEAKS = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)
 
 
