@@ -59,7 +59,7 @@ func (linux) drain(eventfd int) {
 	_, _ = unix.Read(eventfd, value[:])
 }
 
-func (linux) close(fd int) { closeFD(fd) }
+func (linux) close(fd int) { CloseDescriptor(fd) }
 
 func (linux) shutdownWrite(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_WR) }
 
@@ -82,7 +82,7 @@ func (linux) ended(fd int) bool {
 
 func (linux) pause() { time.Sleep(awaitStepNS) }
 
-func (linux) closeLater(fd int) { go closeFD(fd) }
+func (linux) closeLater(fd int) { go CloseDescriptor(fd) }
 
 func (linux) scout(addr []byte) (fd int) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -90,7 +90,7 @@ func (linux) scout(addr []byte) (fd int) {
 		return -1
 	}
 	if uring.ConnectNow(fd, addr) != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return -1
 	}
 	return fd

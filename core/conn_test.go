@@ -12,7 +12,7 @@ import (
 func TestReceivesAndSends(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		mustWrite(t, peer, []byte("hello"))
 		w.until("hello arrives", func() bool { return r.got.String() == "hello" })
 		w.write(c, []byte("one "))
@@ -31,7 +31,7 @@ func TestReceivesAndSends(t *testing.T) {
 func TestEmptyWriteReleasesItsOwner(t *testing.T) {
 	bothDrivers(t, func(t *testing.T, w *world) {
 		c, _, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, nil)
 		if w.released[1] != 1 {
 			t.Error("the owner of no bytes was kept")
@@ -42,7 +42,7 @@ func TestEmptyWriteReleasesItsOwner(t *testing.T) {
 func TestSlowReaderGetsEveryByte(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		var want []byte
 		for i := range 40 {
 			p := pattern(i, 300_000+i)
@@ -75,7 +75,7 @@ func TestSlowReaderGetsEveryByte(t *testing.T) {
 func TestWritesBehindABacklogKeepTheirOrder(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		want := pattern(1, 8<<20)
 		w.write(c, want)
 		w.until("the kernel refuses some", func() bool { return len(r.backlog) > 0 })
@@ -96,7 +96,7 @@ func TestWritesBehindABacklogKeepTheirOrder(t *testing.T) {
 func TestMorePartsThanOneSendTakes(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		var want []byte
 		for i := range 3*sendPartsMax + 7 {
 			p := pattern(i, 5)
@@ -114,7 +114,7 @@ func TestMorePartsThanOneSendTakes(t *testing.T) {
 func TestHalfClose(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, []byte("last words"))
 		c.WriteEOF()
 		w.write(c, []byte("too late"))
@@ -143,7 +143,7 @@ func TestHalfClose(t *testing.T) {
 func TestWriteAfterThePeersEnd(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		if err := unix.Shutdown(peer, unix.SHUT_WR); err != nil {
 			w.t.Fatal(err)
 		}
@@ -170,14 +170,14 @@ func TestHandlerThatDoesNotKeepItOpen(t *testing.T) {
 		if got := mustRead(w.t, peer, 10); string(got) != "bye" {
 			w.t.Errorf("the peer got %q", got)
 		}
-		closeFD(peer)
+		CloseDescriptor(peer)
 	})
 }
 
 func TestCloseBehindAShortSend(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		want := pattern(7, 9<<20)
 		w.write(c, want)
 		c.Close()
@@ -201,7 +201,7 @@ func TestCloseBehindAShortSend(t *testing.T) {
 func TestAbortWithAQueue(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		for i := range 10 {
 			w.write(c, pattern(i, 2<<20))
 		}
@@ -218,7 +218,7 @@ func TestAbortWithAQueue(t *testing.T) {
 func TestAbortBeforeAnythingWasSent(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, pattern(1, 1000))
 		c.Abort()
 		w.until("it closes", func() bool { return r.closed })
@@ -270,7 +270,7 @@ func TestReadError(t *testing.T) {
 func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		mustWrite(w.t, peer, []byte("a"))
 		w.until("a arrives", func() bool { return r.size == 1 })
 		c.Pause()
@@ -291,7 +291,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 func TestPauseWithDataThatHasCompleted(t *testing.T) {
 	w := newWorld(t, modes["ring"])
 	c, r, peer := w.conn()
-	defer closeFD(peer)
+	defer CloseDescriptor(peer)
 	w.quiet()
 	mustWrite(t, peer, []byte("early"))
 	// The bytes are in the completion queue, and not yet handled.
@@ -315,7 +315,7 @@ func TestPauseWithDataThatHasCompleted(t *testing.T) {
 func TestSendNow(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, []byte("small "))
 		if left, _ := c.SendNow(); left != 0 {
 			w.t.Errorf("%d of 6 bytes left", left)
@@ -344,7 +344,7 @@ func TestSendNow(t *testing.T) {
 func TestSendNowBehindAQuickSend(t *testing.T) {
 	bothDrivers(t, func(t *testing.T, w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, []byte("first "))
 		w.e.Flush()
 		w.write(c, []byte("second"))
@@ -407,7 +407,7 @@ func TestManyConnections(t *testing.T) {
 			if got := mustRead(w.t, s.peer, 1000+i); !bytes.Equal(got, pattern(i, 1000+i)) {
 				w.t.Fatalf("connection %d echoes other bytes", i)
 			}
-			closeFD(s.peer)
+			CloseDescriptor(s.peer)
 		}
 		for i := range sides {
 			w.until("end of file", func() bool { return sides[i].r.eof })
@@ -424,7 +424,7 @@ func TestMoreDataThanBuffers(t *testing.T) {
 			want := pattern(5, 1<<20)
 			go func() {
 				mustWrite(t, peer, want)
-				closeFD(peer)
+				CloseDescriptor(peer)
 			}()
 			w.until("end of file", func() bool { return r.eof })
 			if !bytes.Equal(r.got.Bytes(), want) {
@@ -443,7 +443,7 @@ func TestMoreDataThanBuffers(t *testing.T) {
 func TestNoAllocationInSteadyState(t *testing.T) {
 	bothDrivers(t, func(t *testing.T, w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		r.discard, r.echo = true, true
 		p := pattern(1, 1024)
 		in := make([]byte, 1024)

@@ -42,7 +42,7 @@ func (w *world) connect(at unix.Sockaddr) (*Connect, *outcome, int) {
 func closedPort(t testing.TB) unix.Sockaddr {
 	t.Helper()
 	fd, at := tcpListener(t)
-	closeFD(fd)
+	CloseDescriptor(fd)
 	return at
 }
 
@@ -77,7 +77,7 @@ func deafPort(t testing.TB) (at unix.Sockaddr, release func()) {
 	}
 	return at, func() {
 		for _, fd := range fds {
-			closeFD(fd)
+			CloseDescriptor(fd)
 		}
 	}
 }
@@ -85,9 +85,9 @@ func deafPort(t testing.TB) (at unix.Sockaddr, release func()) {
 func TestConnects(t *testing.T) {
 	everyMode(t, func(w *world) {
 		listener, at := tcpListener(w.t)
-		defer closeFD(listener)
+		defer CloseDescriptor(listener)
 		_, o, fd := w.connect(at)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		w.until("it connects", func() bool { return o.calls == 1 })
 		if o.err != nil {
 			w.t.Error(o.err)
@@ -101,7 +101,7 @@ func TestConnects(t *testing.T) {
 func TestConnectRefused(t *testing.T) {
 	everyMode(t, func(w *world) {
 		_, o, fd := w.connect(closedPort(w.t))
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		w.until("it fails", func() bool { return o.calls == 1 })
 		if o.err != syscall.ECONNREFUSED {
 			w.t.Error(o.err)
@@ -114,7 +114,7 @@ func TestConnectCancelled(t *testing.T) {
 		at, release := deafPort(w.t)
 		defer release()
 		x, o, fd := w.connect(at)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		w.quiet()
 		if o.calls != 0 {
 			w.t.Fatalf("over at once: %v", o.err)
@@ -136,7 +136,7 @@ func TestConnectCancelled(t *testing.T) {
 func TestConnectCancelledBeforeItBegan(t *testing.T) {
 	everyMode(t, func(w *world) {
 		x, o, fd := w.connect(closedPort(w.t))
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		x.Cancel()
 		w.until("it ends", func() bool { return o.calls == 1 })
 		if !errors.Is(o.err, ErrCanceled) {

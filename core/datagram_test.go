@@ -145,7 +145,7 @@ func TestDatagramsAreEchoed(t *testing.T) {
 		var want int
 		for i := range peers {
 			fd, peerAt := udpPeer(w.t)
-			defer closeFD(fd)
+			defer CloseDescriptor(fd)
 			var sent [][]byte
 			for j := range each {
 				p := pattern(i*each+j, j*j) // the first is empty
@@ -175,7 +175,7 @@ func TestDatagramsOutnumberBuffers(t *testing.T) {
 		d, m, at := w.endpoint()
 		w.poll(0)
 		fd, _ := udpPeer(w.t)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		const rounds, burst = 20, 90 // what the default receive buffer holds
 		want := 0
 		for range rounds {
@@ -231,7 +231,7 @@ func TestDatagramRefused(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, at := w.endpoint()
 		gone, goneAt := udpPeer(w.t)
-		closeFD(gone)
+		CloseDescriptor(gone)
 		if err := unix.Connect(d.fd, goneAt); err != nil {
 			w.t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestDatagramRefused(t *testing.T) {
 			}
 		}
 		peer, _ := datagramSocket(w.t, goneAt)
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		mustSendTo(w.t, peer, []byte("here"), at)
 		w.until("a datagram arrives", func() bool { return len(m.got) == 1 })
 		d.Close()
@@ -261,7 +261,7 @@ func TestDatagramPause(t *testing.T) {
 		d.Pause()
 		w.until("the receive is over", func() bool { return d.receive == receiveIdle })
 		fd, _ := udpPeer(w.t)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		mustSendTo(w.t, fd, []byte("later"), at)
 		w.quiet()
 		if len(m.got) != 0 {
@@ -309,7 +309,7 @@ func (w *world) inOrder(got [][]byte, first int) {
 func TestRefusedDatagramsStayInOrder(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, peer, n := w.blocked()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		n++
 		const more = 200
 		for range more {
@@ -349,7 +349,7 @@ func TestFullReceiverIsWaitedFor(t *testing.T) {
 		for i := range peers {
 			name := fmt.Sprintf("%s/peer%d", dir, i)
 			peers[i], _ = datagramSocket(w.t, &unix.SockaddrUnix{Name: name})
-			defer closeFD(peers[i])
+			defer CloseDescriptor(peers[i])
 			addr, err := uring.SockaddrUnix(name)
 			if err != nil {
 				w.t.Fatal(err)
@@ -399,9 +399,9 @@ func TestFullReceiverThatGoes(t *testing.T) {
 			w.until("somebody waits at the receiver", func() bool { return d.scout >= 0 })
 			if abort {
 				d.Abort()
-				closeFD(peer)
+				CloseDescriptor(peer)
 			} else {
-				closeFD(peer)
+				CloseDescriptor(peer)
 				w.until("all have failed", func() bool { return len(m.failed) == 3 && m.left == 3 })
 				d.Close()
 			}
@@ -413,7 +413,7 @@ func TestFullReceiverThatGoes(t *testing.T) {
 func TestAbortDropsQueuedDatagrams(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, peer, taken := w.blocked()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.written++
 		d.QueueOwned(numbered(taken), nil, w.written)
 		w.quiet()
@@ -435,7 +435,7 @@ func TestQueuedDatagramThatFails(t *testing.T) {
 			w.t.Fatal(err)
 		}
 		w.quiet()
-		closeFD(peer)
+		CloseDescriptor(peer)
 		w.until("both have failed", func() bool { return m.left == 2 })
 		for _, failed := range m.failed {
 			if failed.Op != "write" || failed.Err != syscall.ECONNREFUSED && failed.Err != syscall.ECONNRESET &&
@@ -454,7 +454,7 @@ func TestQueuedDatagramThatFails(t *testing.T) {
 func TestThreadChangeWithDatagrams(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, peer, _ := w.blocked()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		ours, err := unix.Getsockname(d.fd)
 		if err != nil {
 			w.t.Fatal(err)
@@ -490,7 +490,7 @@ func TestDatagramsOutliveTheirRing(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, at := w.endpoint()
 		fd, _ := udpPeer(w.t)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		w.inThread(func() { w.poll(0) })
 		for n := range 20 {
 			w.inThread(func() {
@@ -513,7 +513,7 @@ func TestDatagramsOutliveTheirRing(t *testing.T) {
 func TestCloseOfEngineWithDatagrams(t *testing.T) {
 	everyMode(t, func(w *world) {
 		d, m, peer, taken := w.blocked()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.written++
 		d.QueueOwned(numbered(taken), nil, w.written)
 		_, other, _ := w.endpoint()
@@ -532,7 +532,7 @@ func TestEndOfDatagramsHasHappened(t *testing.T) {
 		for range 20 {
 			d, m, at := w.endpoint()
 			fd, _ := udpPeer(w.t)
-			defer closeFD(fd)
+			defer CloseDescriptor(fd)
 			w.poll(0)
 			mustSendTo(w.t, fd, []byte{1}, at)
 			w.until("it arrives", func() bool { return len(m.got) == 1 })
@@ -546,12 +546,12 @@ func TestEndOfDatagramsHasHappened(t *testing.T) {
 			if got := takeDatagrams(w.t, again); len(got) != 1 || got[0][0] != 3 {
 				w.t.Errorf("the next socket got %v", got)
 			}
-			closeFD(again)
+			CloseDescriptor(again)
 			d.End()
 		}
 		w.quiet()
 		d, m, peer, taken := w.blocked()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.quiet()
 		d.End()
 		if got := takeDatagrams(w.t, peer); !m.closed || len(got) != taken {

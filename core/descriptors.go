@@ -31,5 +31,3 @@ func disownDescriptor(fd int) {
 		(*f)(fd, false)
 	}
 }
-
-func closeFD(fd int) { CloseDescriptor(fd) }

@@ -94,7 +94,7 @@ func TestDescriptorThatComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeFD(copied)
+	defer CloseDescriptor(copied)
 	for i, step := range []struct{ file, peer int }{{copied, peer}, {other, otherPeer}, {copied, peer}} {
 		tag := uint64(i + 1)
 		if err := unix.Dup3(step.file, ours, unix.O_CLOEXEC); err != nil {
@@ -118,7 +118,7 @@ func TestCopiesOfADescriptor(t *testing.T) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		defer closeFD(copied)
+		defer CloseDescriptor(copied)
 		r := newOutcomes(w.t)
 		w.start(OperationSpec{Kind: OpPoll, FD: ours, Events: unix.POLLIN}, 1, r)
 		w.start(OperationSpec{Kind: OpReceiveOnce, FD: copied, Limit: 10}, 2, r)
@@ -145,7 +145,7 @@ func TestFilesThatAreAlwaysReady(t *testing.T) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		r := newOutcomes(w.t)
 		for tag := uint64(1); tag <= 3; tag++ {
 			w.start(OperationSpec{Kind: OpPoll, FD: fd, Events: unix.POLLIN | unix.POLLOUT}, tag, r)
@@ -218,7 +218,7 @@ func TestPipeThatBlocks(t *testing.T) {
 			w.until("it arrives", func() bool { return r.size == i+1 })
 			w.quiet()
 		}
-		closeFD(fds[1])
+		CloseDescriptor(fds[1])
 		w.until("the end", func() bool { return r.eof })
 		c.Abort()
 		w.until("it is closed", func() bool { return r.closed })
@@ -229,7 +229,7 @@ func TestPipeThatBlocks(t *testing.T) {
 func TestListenerThatBlocks(t *testing.T) {
 	w, _ := epollWorld(t)
 	fd, at := tcpListener(t)
-	defer closeFD(fd)
+	defer CloseDescriptor(fd)
 	if err := unix.SetNonblock(fd, false); err != nil {
 		t.Fatal(err)
 	}
@@ -240,9 +240,9 @@ func TestListenerThatBlocks(t *testing.T) {
 	}
 	w.quiet()
 	peer := peerOf(t, at)
-	defer closeFD(peer)
+	defer CloseDescriptor(peer)
 	w.until("it is accepted", func() bool { return len(h.fds) == 1 })
-	closeFD(h.fds[0])
+	CloseDescriptor(h.fds[0])
 	// It is set for good: between an event and accept(2) others may accept.
 	if nonblocking, errno := epoll.Nonblocking(fd); errno != 0 || !nonblocking {
 		t.Errorf("non-blocking: %v, %v", nonblocking, errno)
@@ -262,7 +262,7 @@ func TestStreamsEndBehindWhatEndsAShortReceive(t *testing.T) {
 		}
 		mustWrite(w.t, peer, []byte("behind"))
 		w.until("all arrives", func() bool { return r.got.String() == "beforebehind" })
-		closeFD(peer)
+		CloseDescriptor(peer)
 		w.until("the end", func() bool { return r.eof })
 		c.Abort()
 		w.until("it is closed", func() bool { return r.closed })
@@ -283,7 +283,7 @@ func TestStreamsEndBehindWhatEndsAShortReceive(t *testing.T) {
 			w.t.Fatal(err)
 		}
 		mustWrite(w.t, fds[1], []byte("behind"))
-		closeFD(fds[1])
+		CloseDescriptor(fds[1])
 		w.until("the end", func() bool { return r.closed })
 		if r.got.String() != "beforewithbehind" {
 			w.t.Errorf("received %q", r.got.String())
@@ -316,15 +316,15 @@ func TestOneBusyConnectionHoldsUpNoOther(t *testing.T) {
 	if most := receivesPerTurn * bufferSizeDefault; busy.size > 4*most {
 		t.Errorf("the busy one got %d bytes meanwhile", busy.size)
 	}
-	closeFD(busyPeer)
-	closeFD(quietPeer)
+	CloseDescriptor(busyPeer)
+	CloseDescriptor(quietPeer)
 }
 
 // TestEventsThatNobodyWaitsFor end after a few: a paused connection does not wake the loop.
 func TestEventsThatNobodyWaitsFor(t *testing.T) {
 	w, d := epollWorld(t)
 	c, r, peer := w.conn()
-	defer closeFD(peer)
+	defer CloseDescriptor(peer)
 	w.quiet()
 	c.Pause()
 	w.quiet()

@@ -80,7 +80,7 @@ func (f *cancellableOpen) run() int64 {
 		}
 	}
 	if reader >= 0 {
-		closeFD(reader)
+		CloseDescriptor(reader)
 	}
 	return -int64(syscall.ECANCELED)
 }
@@ -95,8 +95,8 @@ func hasWriter(fd int) bool {
 	if unix.Pipe2(beside[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return false // without two more descriptors it is seen when it writes
 	}
-	defer closeFD(beside[0])
-	defer closeFD(beside[1])
+	defer CloseDescriptor(beside[0])
+	defer CloseDescriptor(beside[1])
 	n, err := unix.Tee(fd, beside[1], 1, unix.SPLICE_F_NONBLOCK)
 	return n > 0 || err != nil // 0: no writer; EAGAIN: one that has written nothing
 }

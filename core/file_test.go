@@ -326,8 +326,8 @@ func TestFIFOOpensLeaveOthersAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		closeFD(<-beside)
-		closeFD(reader)
+		CloseDescriptor(<-beside)
+		CloseDescriptor(reader)
 	}
 }
 
@@ -336,7 +336,7 @@ func TestFIFOOpensSeeTheOtherEnd(t *testing.T) {
 	for name, use := range map[string]func(fd int){
 		"there":   func(int) {},
 		"written": func(fd int) { _, _ = unix.Write(fd, []byte("x")) },
-		"gone":    closeFD,
+		"gone":    CloseDescriptor,
 	} {
 		for _, reads := range []bool{true, false} {
 			if !reads && name != "there" {
@@ -354,13 +354,13 @@ func TestFIFOOpensSeeTheOtherEnd(t *testing.T) {
 				}
 				use(fd)
 				if name != "gone" {
-					defer closeFD(fd)
+					defer CloseDescriptor(fd)
 				}
 				result := answer()
 				if result < 0 {
 					t.Fatal(syscall.Errno(-result))
 				}
-				defer closeFD(int(result))
+				defer CloseDescriptor(int(result))
 				if on, errno := epoll.Nonblocking(int(result)); errno != 0 || on {
 					t.Errorf("it does not block: %v, %v", on, errno)
 				}

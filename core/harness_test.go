@@ -231,7 +231,7 @@ func (w *world) conn() (*Conn, *recorder, int) {
 func tcpPair(t testing.TB) (ours, peer int) {
 	t.Helper()
 	listener, at := tcpListener(t)
-	defer closeFD(listener)
+	defer CloseDescriptor(listener)
 	peer = peerOf(t, at)
 	ours, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err != nil {
@@ -333,5 +333,5 @@ func reset(t testing.TB, fd int) {
 	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 		t.Fatal(err)
 	}
-	closeFD(fd)
+	CloseDescriptor(fd)
 }

@@ -31,7 +31,7 @@ func (a *acceptor) AcceptFailed(_ *Listener, errno syscall.Errno) {
 
 func (a *acceptor) closeAll() {
 	for _, fd := range a.fds {
-		closeFD(fd)
+		CloseDescriptor(fd)
 	}
 	a.fds = nil
 }
@@ -64,10 +64,10 @@ func TestAccepts(t *testing.T) {
 			w.t.Errorf("an accepted socket survives exec: flags %#x, %v", flags, err)
 		}
 		l.Close()
-		closeFD(l.FD())
+		CloseDescriptor(l.FD())
 		a.closeAll()
 		for _, peer := range peers {
-			closeFD(peer)
+			CloseDescriptor(peer)
 		}
 	})
 }
@@ -79,7 +79,7 @@ func TestPortIsFreeOnceTheListenerIsClosed(t *testing.T) {
 		for range 50 {
 			l.Close()
 			a.over = true
-			closeFD(l.FD())
+			CloseDescriptor(l.FD())
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 			if err != nil {
 				w.t.Fatal(err)
@@ -98,7 +98,7 @@ func TestPortIsFreeOnceTheListenerIsClosed(t *testing.T) {
 			w.poll(0)
 		}
 		l.Close()
-		closeFD(l.FD())
+		CloseDescriptor(l.FD())
 	})
 }
 
@@ -114,7 +114,7 @@ func TestListenerClosedWithConnectionsNotYetGiven(t *testing.T) {
 		}
 		a.over = true
 		l.Close()
-		closeFD(l.FD())
+		CloseDescriptor(l.FD())
 		w.quiet()
 		// What was accepted is closed, what was not is reset.
 		for _, peer := range []int{first, second} {
@@ -122,7 +122,7 @@ func TestListenerClosedWithConnectionsNotYetGiven(t *testing.T) {
 			if n, err := unix.Read(peer, one[:]); n > 0 || err != nil && err != unix.ECONNRESET {
 				w.t.Errorf("read: %d, %v", n, err)
 			}
-			closeFD(peer)
+			CloseDescriptor(peer)
 		}
 	})
 }
@@ -142,10 +142,10 @@ func TestListenerClosedInItsHandler(t *testing.T) {
 		if len(a.fds) != 1 || !l.gone {
 			w.t.Errorf("%d accepted, closed %v", len(a.fds), l.gone)
 		}
-		closeFD(fd)
+		CloseDescriptor(fd)
 		a.closeAll()
 		for _, peer := range peers {
-			closeFD(peer)
+			CloseDescriptor(peer)
 		}
 	})
 }
@@ -162,7 +162,7 @@ func TestNoDescriptorForAConnection(t *testing.T) {
 	everyMode(t, func(w *world) {
 		l, a, at := w.listen()
 		peer := peerOf(w.t, at)
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		var limit unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			w.t.Fatal(err)
@@ -173,7 +173,7 @@ func TestNoDescriptorForAConnection(t *testing.T) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		closeFD(lowest)
+		CloseDescriptor(lowest)
 		low := limit
 		low.Cur = uint64(lowest)
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
@@ -191,7 +191,7 @@ func TestNoDescriptorForAConnection(t *testing.T) {
 		w.until("it is accepted after all", func() bool { return len(a.fds) == 1 })
 		a.closeAll()
 		l.Close()
-		closeFD(l.FD())
+		CloseDescriptor(l.FD())
 	})
 }
 
@@ -211,6 +211,6 @@ func TestListenOnWhatDoesNotListen(t *testing.T) {
 			w.t.Errorf("accept failed with %v", a.errnos[0])
 		}
 		l.Close()
-		closeFD(fd)
+		CloseDescriptor(fd)
 	})
 }

@@ -114,7 +114,7 @@ func (l *Loop) Listen(network, address string, serve func(c *Conn) Handler) (*Se
 	}
 	listener, err := l.engine.Listen(fd, l)
 	if err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return nil, err
 	}
 	s := &Server{loop: l, listener: listener, fd: fd, serve: serve}
@@ -135,7 +135,7 @@ func (s *Server) Close() {
 		s.retry.Stop()
 	}
 	s.listener.Close()
-	closeFD(s.fd)
+	CloseDescriptor(s.fd)
 }
 
 // Accepted implements AcceptHandler.
@@ -144,7 +144,7 @@ func (l *Loop) Accepted(listener *Listener, fd int) {
 	setNoDelay(fd)
 	c, err := l.engine.Adopt(fd, nil)
 	if err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		l.acceptError(s, err)
 		return
 	}
@@ -192,7 +192,7 @@ func (l *Loop) Dial(network, address string, handler Handler, done func(c *Conn,
 	}
 	x, err := l.engine.Connect(fd, rawSockaddr(at, zone), l)
 	if err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return err
 	}
 	l.dials[x] = &dial{fd: fd, handler: handler, done: done}
@@ -220,7 +220,7 @@ func (l *Loop) Connected(x *Connect, err error) {
 		c, err = l.engine.Adopt(d.fd, d.handler)
 	}
 	if err != nil {
-		closeFD(d.fd)
+		CloseDescriptor(d.fd)
 		d.done(nil, err)
 		return
 	}

@@ -24,7 +24,7 @@ func (l *Loop) ListenPacket(network, address string, handler DatagramHandler) (*
 	}
 	d, err := l.engine.AdoptDatagram(fd, handler)
 	if err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return nil, err
 	}
 	d.ownsFD = true
@@ -88,7 +88,7 @@ func packetSocket(network string, at netip.AddrPort, zone uint32, reusePort bool
 		return -1, fmt.Errorf("kloop: socket: %w", err)
 	}
 	if err := bindPacket(fd, network, at, zone, reusePort); err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return -1, err
 	}
 	return fd, nil

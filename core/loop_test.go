@@ -232,7 +232,7 @@ func TestServerGoesOnAfterItHadNoDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		var limit unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			t.Fatal(err)
@@ -277,7 +277,7 @@ func TestTraceTellsOfOperations(t *testing.T) {
 	}
 	w := worldOf(t, Trace(ring, &out), -1)
 	c, r, peer := w.conn()
-	defer closeFD(peer)
+	defer CloseDescriptor(peer)
 	mustWrite(t, peer, []byte("x"))
 	w.until("x arrives", func() bool { return r.size == 1 })
 	c.Write([]byte("yz"))
@@ -296,7 +296,7 @@ func TestOverflowOfTheCompletionQueueLosesNothing(t *testing.T) {
 	var got []*recorder
 	for i := range count {
 		_, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		got = append(got, r)
 		mustWrite(t, peer, []byte{byte(i)})
 	}
@@ -321,7 +321,7 @@ func TestReapAnswersEverythingThatOverflowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeFD(ready)
+	defer CloseDescriptor(ready)
 	const polls = 40
 	for range polls {
 		w.e.submit(Op{Kind: OpPoll, FD: ready, Events: unix.POLLIN})
@@ -345,7 +345,7 @@ func BenchmarkEcho(b *testing.B) {
 func benchmarkEcho(b *testing.B, mode mode) {
 	w := newWorld(b, mode)
 	_, r, peer := w.conn()
-	defer closeFD(peer)
+	defer CloseDescriptor(peer)
 	r.discard, r.echo = true, true
 	p := pattern(1, 1024)
 	b.SetBytes(int64(len(p)))

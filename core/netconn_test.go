@@ -305,7 +305,7 @@ func TestDialTellsWhyNot(t *testing.T) {
 func TestDialEndsWithItsContext(t *testing.T) {
 	runningLoops(t, func(t *testing.T, l *Loop) {
 		fd, at := fullListener(t)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
 		d := &Dialer{Loop: l}

@@ -206,7 +206,7 @@ func (d *netDial) wait(ctx context.Context) (*NetConn, error) {
 	case <-d.loop.ended:
 		if !d.claimed.Swap(true) {
 			if !d.begun.Swap(true) {
-				closeFD(d.fd)
+				CloseDescriptor(d.fd)
 			}
 			return nil, ErrClosed
 		}
@@ -241,7 +241,7 @@ func (d *netDial) Connected(_ *Connect, err error) {
 		d.conn, err = d.loop.adoptNet(d.fd)
 	}
 	if err != nil {
-		closeFD(d.fd)
+		CloseDescriptor(d.fd)
 	}
 	if !d.claimed.Swap(true) {
 		d.outcome <- err

@@ -61,7 +61,7 @@ func (l *Loop) ListenConn(network, address string) (*NetListener, error) {
 		failed = ErrClosed
 	}
 	if failed != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: n.addr, Err: failed}
 	}
 	return n, nil
@@ -107,7 +107,7 @@ func (a netAcceptor) Accepted(_ *Listener, fd int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		a.failure = err
 	} else {
 		a.waiting = append(a.waiting, c)
@@ -211,7 +211,7 @@ func (n *NetListener) end() bool {
 		n.retry.Stop()
 	}
 	n.listener.Close()
-	closeFD(n.fd)
+	CloseDescriptor(n.fd)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.waiting {

@@ -84,7 +84,7 @@ func (l *Loop) DialPacket(at netip.AddrPort) (*NetPacketConn, error) {
 	}
 	OwnDescriptor(fd)
 	if err := unix.Connect(fd, sockaddrOf(at, scopeOf(raw))); err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return l.packetConn(fd, net.UDPAddrFromAddrPort(at))
@@ -113,7 +113,7 @@ func (l *Loop) packetConn(fd int, remote net.Addr) (*NetPacketConn, error) {
 	l.Post(c.start)
 	// What is posted now may never run if the loop is closed.
 	if isDone(l.ended) && !c.claimed.Swap(true) {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return nil, ErrClosed
 	}
 	return c, nil
@@ -145,7 +145,7 @@ func (c *NetPacketConn) closeSocket() {
 	c.socket.Lock()
 	defer c.socket.Unlock()
 	if c.fd >= 0 {
-		closeFD(c.fd)
+		CloseDescriptor(c.fd)
 		c.fd = -1
 	}
 }

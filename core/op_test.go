@@ -51,7 +51,7 @@ func (w *world) nonePending() {
 // sockets is a connected pair that both end with the test.
 func (w *world) sockets() (ours, peer int) {
 	ours, peer = tcpPair(w.t)
-	w.t.Cleanup(func() { closeFD(ours); closeFD(peer) })
+	w.t.Cleanup(func() { CloseDescriptor(ours); CloseDescriptor(peer) })
 	w.fds += 2
 	return ours, peer
 }
@@ -118,7 +118,7 @@ func TestOperationsFail(t *testing.T) {
 		if err := unix.Dup3(null, peer, unix.O_CLOEXEC); err != nil { // closes the peer's socket
 			w.t.Fatal(err)
 		}
-		closeFD(null)
+		CloseDescriptor(null)
 		w.until("it is reset", r.done(2))
 		w.start(OperationSpec{Kind: OpSendAll, FD: ours, Buffer: []byte("x")}, 3, r)
 		w.until("sending fails", r.done(3))

@@ -49,7 +49,7 @@ func TestPipeIsReadToItsEnd(t *testing.T) {
 		want := pattern(1, 3<<20)
 		go func() {
 			mustWrite(t, peer, want)
-			closeFD(peer)
+			CloseDescriptor(peer)
 		}()
 		w.until("it ends", func() bool { return r.closed })
 		if !bytes.Equal(r.got.Bytes(), want) || !r.eof || r.err != nil {
@@ -66,7 +66,7 @@ func TestPipeReadOnce(t *testing.T) {
 		want := pattern(2, 300_000)
 		go func() {
 			mustWrite(t, peer, want)
-			closeFD(peer)
+			CloseDescriptor(peer)
 		}()
 		w.until("it ends", func() bool { c.pollFirst = true; return r.closed })
 		if !bytes.Equal(r.got.Bytes(), want) || !r.eof {
@@ -79,7 +79,7 @@ func TestEmptyPipeEnds(t *testing.T) {
 	everyMode(t, func(w *world) {
 		_, r, peer := w.pipeEnd(PipeReader)
 		w.quiet()
-		closeFD(peer)
+		CloseDescriptor(peer)
 		w.until("it ends", func() bool { return r.closed })
 		if !r.eof || r.size != 0 {
 			t.Errorf("end %v, %d bytes", r.eof, r.size)
@@ -112,7 +112,7 @@ func TestFIFOAwaitsItsFirstWriter(t *testing.T) {
 			mustWrite(t, writer, []byte(word))
 			w.until(word, func() bool { return r.size > before })
 		}
-		closeFD(writer)
+		CloseDescriptor(writer)
 		w.until("it ends", func() bool { return r.closed })
 		if r.got.String() != "onetwo" || !r.eof {
 			t.Errorf("%q, end %v", r.got.String(), r.eof)
@@ -131,7 +131,7 @@ func TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeFD(fd)
+	defer CloseDescriptor(fd)
 	r := &recorder{t: t, keep: true}
 	c, err := w.e.AdoptPipe(fd, PipeReader, r)
 	if err != nil {
@@ -157,7 +157,7 @@ func TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen(t *testing.T) {
 	if _, err := unix.Read(fd, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	closeFD(writer)
+	CloseDescriptor(writer)
 	d.done = append(d.done, end)
 	if w.poll(0); !r.eof {
 		t.Error("no end")
@@ -167,7 +167,7 @@ func TestFIFOThatIsWrittenToBeforeItsFirstEndIsSeen(t *testing.T) {
 func TestPausedPipeIsNotRead(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.pipeEnd(PipeReader)
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		mustWrite(t, peer, []byte("one"))
 		w.until("one arrives", func() bool { return r.size == 3 })
 		c.Pause()
@@ -187,7 +187,7 @@ func TestPausedPipeIsNotRead(t *testing.T) {
 func TestSlowPipeReaderGetsEveryByte(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.pipeEnd(PipeWriter)
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		var want []byte
 		for i := range 500 {
 			p := pattern(i, 1000+i)
@@ -236,7 +236,7 @@ func TestPipePartsAreNotTorn(t *testing.T) {
 				t.Errorf("a packet of %d bytes, not %d: %v", n, want, err)
 			}
 		}
-		closeFD(ends[0])
+		CloseDescriptor(ends[0])
 	})
 }
 
@@ -247,7 +247,7 @@ func TestWriterIsToldOfItsReadersEnd(t *testing.T) {
 		if r.eof {
 			t.Error("an end while there is a reader")
 		}
-		closeFD(peer)
+		CloseDescriptor(peer)
 		w.until("it ends", func() bool { return r.closed })
 		if !r.eof || r.err != nil {
 			t.Errorf("end %v, error %v", r.eof, r.err)
@@ -263,9 +263,9 @@ func TestWritesToNobodyFail(t *testing.T) {
 			if size > 10 {
 				w.write(c, pattern(1, size))
 				w.until("the kernel refuses some", func() bool { return len(r.backlog) > 0 })
-				closeFD(peer)
+				CloseDescriptor(peer)
 			} else {
-				closeFD(peer)
+				CloseDescriptor(peer)
 				w.write(c, pattern(1, size))
 			}
 			w.until("it closes", func() bool { return r.closed })
@@ -279,7 +279,7 @@ func TestWritesToNobodyFail(t *testing.T) {
 func TestAbortedWriterDropsItsBacklog(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.pipeEnd(PipeWriter)
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, pattern(1, 1<<20))
 		w.until("the kernel refuses some", func() bool { return len(r.backlog) > 0 })
 		w.quiet()
@@ -298,7 +298,7 @@ func TestSendNowOnAPipe(t *testing.T) {
 		if got := mustRead(t, peer, 3); string(got) != "now" {
 			t.Errorf("%q", got)
 		}
-		closeFD(peer)
+		CloseDescriptor(peer)
 		w.write(c, []byte("late"))
 		if _, errno := c.SendNow(); errno != syscall.EPIPE {
 			t.Errorf("a write to nobody: %v", errno)
@@ -336,7 +336,7 @@ func TestTerminal(t *testing.T) {
 			mustWrite(t, slave, []byte("output"))
 			w.until("the output", func() bool { return got.size == before+6 })
 		}
-		closeFD(slave)
+		CloseDescriptor(slave)
 		w.until("it ends", func() bool { return got.closed })
 		if got.err == nil || got.err.Err != syscall.EIO || reader.Queued() != 0 {
 			t.Errorf("a terminal ended with %v", got.err)
@@ -421,14 +421,14 @@ func TestPipesInAnotherThread(t *testing.T) {
 			if !bytes.Equal(<-read, pattern(1, 1<<20)) {
 				t.Error("other bytes")
 			}
-			closeFD(drain)
+			CloseDescriptor(drain)
 			w.until("the writer's end", func() bool { return wrote.closed })
 			reader.Abort()
 			w.until("it closes", func() bool { return got.closed })
 			w.e.Leave()
 		}()
 		<-done
-		closeFD(feed)
+		CloseDescriptor(feed)
 	})
 }
 

@@ -204,7 +204,7 @@ func (w *randomWorld) replace(old *party) {
 		if !old.aborted && old.r.err == nil {
 			w.drain(old)
 		}
-		closeFD(old.peer)
+		CloseDescriptor(old.peer)
 	}
 	w.add()
 	last := len(w.parties) - 1
@@ -250,7 +250,7 @@ func (w *randomWorld) finish() {
 		p.c.Abort()
 		w.until("it closes", func() bool { return p.r.closed })
 		if !p.peerGone {
-			closeFD(p.peer)
+			CloseDescriptor(p.peer)
 		}
 	}
 }

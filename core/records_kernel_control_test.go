@@ -14,7 +14,7 @@ func TestKernelRecordsKeyUpdate(t *testing.T) {
 	for _, s := range kernelSuites[:3] {
 		everyMode(t, func(w *world) {
 			c, r, p, o := w.records(s.id, s.version)
-			defer closeFD(p.fd)
+			defer CloseDescriptor(p.fd)
 			w.inKernel(c, o, nil)
 			for round := range 4 {
 				update, err := p.sealer.KeyUpdate(nil, round%2 == 0)
@@ -44,7 +44,7 @@ func TestKernelRecordsUpdateKeys(t *testing.T) {
 	needKernelTLS(t)
 	bothDrivers(t, func(t *testing.T, w *world) {
 		c, r, p, o := w.recordsFrom(0x1302, ktls.TLS13, true, 1<<23)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		w.inKernel(c, o, nil)
 		c.Write([]byte("first"))
 		w.until("it is sent", func() bool { return c.Queued() == 0 })
@@ -83,7 +83,7 @@ func TestKernelRecordsEnd(t *testing.T) {
 	for _, s := range kernelSuites {
 		bothDrivers(t, func(t *testing.T, w *world) {
 			c, r, p, o := w.records(s.id, s.version)
-			defer closeFD(p.fd)
+			defer CloseDescriptor(p.fd)
 			w.inKernel(c, o, nil)
 			w.endRecords(c, r, p)
 		})
@@ -98,7 +98,7 @@ func TestKernelRecordsAbruptEnd(t *testing.T) {
 		w.inKernel(c, o, nil)
 		sealed := p.seal(ktls.TypeData, pattern(1, 1000))
 		mustWrite(t, p.fd, append(sealed, sealed[:100]...))
-		closeFD(p.fd)
+		CloseDescriptor(p.fd)
 		w.until("the end", func() bool { return r.eof })
 		if !bytes.Equal(r.got.Bytes(), pattern(1, 1000)) || r.closed {
 			t.Errorf("%d bytes, closed %v", r.got.Len(), r.closed)
@@ -115,7 +115,7 @@ func TestKernelRecordsAbruptEnd(t *testing.T) {
 		w.write(e, pattern(1, 8<<20))
 		w.until("a backlog", func() bool { return len(u.backlog) > 0 })
 		mustWrite(t, z.fd, z.seal(ktls.TypeData, []byte("why")))
-		closeFD(z.fd) // with bytes unread: a reset
+		CloseDescriptor(z.fd) // with bytes unread: a reset
 		w.until("closed", func() bool { return u.closed })
 		if u.err == nil || u.got.String() != "why" {
 			t.Errorf("%v, %q", u.err, u.got.String())
@@ -132,7 +132,7 @@ func TestKernelRecordsRefused(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				bothDrivers(t, func(t *testing.T, w *world) {
 					c, r, p, o := w.records(0x1301, ktls.TLS13)
-					defer closeFD(p.fd)
+					defer CloseDescriptor(p.fd)
 					w.inKernel(c, o, nil)
 					mustWrite(t, p.fd, x.send(p))
 					if writes {
@@ -164,7 +164,7 @@ func TestKernelRecordsFragments(t *testing.T) {
 	needKernelTLS(t)
 	bothDrivers(t, func(t *testing.T, w *world) {
 		c, _, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		if err := o.Sealer.SetMaxPlaintext(512); err != nil {
 			t.Fatal(err)
 		}

@@ -62,7 +62,7 @@ func TestKernelRecordsBothWays(t *testing.T) {
 		for _, client := range []bool{false, true} {
 			everyMode(t, func(w *world) {
 				c, r, p, o := w.recordsFrom(s.id, s.version, client, 0)
-				defer closeFD(p.fd)
+				defer CloseDescriptor(p.fd)
 				if err := ktls.KernelCan(o.Sealer); err != nil { // whose probes count too
 					w.t.Fatal(err)
 				}
@@ -111,7 +111,7 @@ func TestKernelRecordsInPieces(t *testing.T) {
 				if !bytes.Equal(r.got.Bytes(), want) || !c.RecordsOffload().KernelOpens {
 					t.Errorf("cut at %d: other bytes than were sent, or %+v", cut, c.RecordsOffload())
 				}
-				closeFD(p.fd)
+				CloseDescriptor(p.fd)
 				c.Abort()
 				w.until("closed", func() bool { return r.closed })
 			}
@@ -124,7 +124,7 @@ func TestKernelRecordsUnderTraffic(t *testing.T) {
 	needKernelTLS(t)
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		var sealed []byte
 		for i := range 2000 {
 			sealed = append(sealed, p.seal(ktls.TypeData, pattern(i, 1+i*7%1500))...)
@@ -158,7 +158,7 @@ func TestKernelRecordsBehindQueue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			everyMode(t, func(w *world) {
 				c, _, p, o := w.records(0x1301, ktls.TLS13)
-				defer closeFD(p.fd)
+				defer CloseDescriptor(p.fd)
 				heard := &recordListener{}
 				o.Handler, o.Kernel = heard, KernelOnly
 				c.Write(pattern(1, n))
@@ -214,7 +214,7 @@ func TestKernelRecordsInBackground(t *testing.T) {
 	}
 	w := newWorld(t, modes["ring"])
 	c, r, p, o := w.records(0x1301, ktls.TLS13)
-	defer closeFD(p.fd)
+	defer CloseDescriptor(p.fd)
 	o.Background, o.ZeroCopy, o.NoPadding = 50_000, true, true
 	w.inKernel(c, o, nil)
 	c.Write(pattern(1, 49_999))
@@ -240,7 +240,7 @@ func TestKernelRecordsSlowReader(t *testing.T) {
 	needKernelTLS(t)
 	inBackgroundToo(t, func(w *world, background int) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		o.Background = background
 		w.inKernel(c, o, nil)
 		const size = 8 << 20
@@ -274,7 +274,7 @@ func TestKernelRecordsPause(t *testing.T) {
 	needKernelTLS(t)
 	inBackgroundToo(t, func(w *world, background int) {
 		c, r, p, o := w.records(0xC02F, ktls.TLS12)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		o.Background = background
 		c.Pause()
 		w.inKernel(c, o, nil)
@@ -306,12 +306,12 @@ func TestKernelRecordsNotPossible(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closeFD(pair[1])
+		defer CloseDescriptor(pair[1])
 		if err := unix.SetNonblock(pair[0], true); err != nil {
 			t.Fatal(err)
 		}
 		other, _, tcp, o := w.records(0x1301, ktls.TLS13)
-		closeFD(tcp.fd)
+		CloseDescriptor(tcp.fd)
 		other.Abort()
 		r := &recorder{t: t, keep: true, echo: true}
 		c, err := w.e.Adopt(pair[0], r)
@@ -345,7 +345,7 @@ func TestKernelRecordsThreadChange(t *testing.T) {
 	needKernelTLS(t)
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		r.echo = true
 		w.inThread(func() { w.poll(0) })
 		want := pattern(2, 3<<20)

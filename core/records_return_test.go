@@ -34,7 +34,7 @@ func TestRecordsReturned(t *testing.T) {
 	for _, id := range []uint16{0xC02F, 0xCCA8} {
 		bothDrivers(t, func(t *testing.T, w *world) {
 			c, r, p, o := w.records(id, ktls.TLS12)
-			defer closeFD(p.fd)
+			defer CloseDescriptor(p.fd)
 			client, server := recordKeys(t, id, ktls.TLS12)
 			own := &implementation{t: t}
 			var err error

@@ -12,9 +12,9 @@ import (
 func TestRecordsArePacked(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, _, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		d, _, q, other := w.records(0xC02F, ktls.TLS12)
-		defer closeFD(q.fd)
+		defer CloseDescriptor(q.fd)
 		start(w.t, c, o, nil)
 		start(w.t, d, other, nil)
 		c.Write([]byte("one "))
@@ -42,7 +42,7 @@ func TestRecordsOfManySizes(t *testing.T) {
 	for _, s := range recordSuites {
 		everyMode(t, func(w *world) {
 			c, _, p, o := w.records(s.id, s.version)
-			defer closeFD(p.fd)
+			defer CloseDescriptor(p.fd)
 			start(w.t, c, o, nil)
 			var want []byte
 			for i := range 300 {
@@ -67,7 +67,7 @@ func TestRecordsOfManySizes(t *testing.T) {
 func TestRecordsInParallel(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, _, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		o.Workers, o.Threshold = 3, 100_000
 		start(w.t, c, o, nil)
 		want := append(append([]byte("before"), pattern(1, 1_000_000)...), "behind"...)
@@ -87,7 +87,7 @@ func TestRecordsInParallel(t *testing.T) {
 func TestRecordsAborted(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		start(w.t, c, o, nil)
 		w.write(c, pattern(1, 10_000_000)) // more than the socket takes
 		w.quiet()
@@ -98,7 +98,7 @@ func TestRecordsAborted(t *testing.T) {
 			w.t.Errorf("%v, %v", w.e.sealing, r.err)
 		}
 		d, _, q, other := w.records(0x1301, ktls.TLS13)
-		defer closeFD(q.fd)
+		defer CloseDescriptor(q.fd)
 		start(w.t, d, other, nil)
 		d.Write([]byte("next"))
 		w.until("all is sent", func() bool { return d.Queued() == 0 })
@@ -112,7 +112,7 @@ func TestRecordsAborted(t *testing.T) {
 func TestRecordsCloseNotify(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		o.SilentClose = true
 		start(w.t, c, o, nil)
 		c.Write([]byte("last"))
@@ -146,7 +146,7 @@ func TestRecordsCloseNotify(t *testing.T) {
 func TestRecordsOfOneReceive(t *testing.T) {
 	w := newWorld(t, modes["ring"])
 	c, r, p, o := w.records(0x1301, ktls.TLS13)
-	defer closeFD(p.fd)
+	defer CloseDescriptor(p.fd)
 	start(t, c, o, nil)
 	var given [][]byte
 	c.handler = &keeper{recorder: r, keep: func(p []byte) { given = append(given, p) }}
@@ -179,7 +179,7 @@ func (k *keeper) Received(_ *Conn, p []byte) { k.keep(p) }
 func TestKeepData(t *testing.T) {
 	bothDrivers(t, func(t *testing.T, w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		c.Resume()
 		w.e.KeepData(true)
 		mustWrite(t, peer, []byte("data"))

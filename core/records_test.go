@@ -176,7 +176,7 @@ func TestRecordsBothWays(t *testing.T) {
 	for _, s := range recordSuites {
 		everyMode(t, func(w *world) {
 			c, r, p, o := w.records(s.id, s.version)
-			defer closeFD(p.fd)
+			defer CloseDescriptor(p.fd)
 			r.echo = true
 			early := append(p.seal(ktls.TypeData, []byte("early")), p.seal(ktls.TypeData, pattern(0, 100))...)
 			start(w.t, c, o, early[:60])
@@ -203,7 +203,7 @@ func TestRecordsInPieces(t *testing.T) {
 		if want := append(pattern(1, 300), pattern(2, 30)...); !bytes.Equal(r.got.Bytes(), want) {
 			t.Error("other bytes than were sent")
 		}
-		closeFD(p.fd)
+		CloseDescriptor(p.fd)
 		c.Abort()
 		w.until("closed", func() bool { return r.closed })
 	}
@@ -213,7 +213,7 @@ func TestRecordsInPieces(t *testing.T) {
 func TestRecordsOwner(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, _, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		start(w.t, c, o, nil)
 		w.write(c, pattern(1, 50_000))
 		if w.released[1] != 1 {
@@ -230,7 +230,7 @@ func TestRecordsOwner(t *testing.T) {
 func TestRecordsKeyUpdate(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0x1301, ktls.TLS13)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		start(w.t, c, o, nil)
 		for round := range 4 {
 			update, err := p.sealer.KeyUpdate(nil, round%2 == 0)
@@ -276,7 +276,7 @@ func (w *world) endRecords(c *Conn, r *recorder, p *recordPeer) {
 func TestRecordsEnd(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, p, o := w.records(0xC02F, ktls.TLS12)
-		defer closeFD(p.fd)
+		defer CloseDescriptor(p.fd)
 		start(w.t, c, o, nil)
 		w.endRecords(c, r, p)
 	})
@@ -305,7 +305,7 @@ func TestRecordsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, modes["ring"])
 			c, r, p, o := w.records(0x1301, ktls.TLS13)
-			defer closeFD(p.fd)
+			defer CloseDescriptor(p.fd)
 			start(t, c, o, nil)
 			mustWrite(t, p.fd, x.send(p))
 			w.until("closed", func() bool { return r.closed })
@@ -339,7 +339,7 @@ func (l *recordListener) RecordsMoved(_ *Conn, o RecordsOffload) { l.moved = app
 func TestRecordsMessages(t *testing.T) {
 	w := newWorld(t, modes["ring"])
 	c, r, p, o := w.records(0x1301, ktls.TLS13)
-	defer closeFD(p.fd)
+	defer CloseDescriptor(p.fd)
 	o.Client = true
 	heard := &recordListener{}
 	o.Handler = heard
@@ -359,7 +359,7 @@ func TestRecordsMessages(t *testing.T) {
 		t.Error("records start twice")
 	}
 	d, _, q, o := w.records(0xC02F, ktls.TLS12)
-	defer closeFD(q.fd)
+	defer CloseDescriptor(q.fd)
 	start(t, d, o, nil)
 	mustWrite(t, q.fd, q.seal(ktls.TypeHandshake, []byte{1, 0, 0, 0}))
 	w.until("an answer is sent", func() bool { return o.Sealer.Seq() == 1 && d.Queued() == 0 })
@@ -372,7 +372,7 @@ func TestRecordsMessages(t *testing.T) {
 func TestRecordsDoNotAllocate(t *testing.T) {
 	w := newWorld(t, modes["ring"])
 	c, r, p, o := w.records(0x1301, ktls.TLS13)
-	defer closeFD(p.fd)
+	defer CloseDescriptor(p.fd)
 	r.discard = true
 	start(t, c, o, nil)
 	const rounds = 100

@@ -123,7 +123,7 @@ func script(t *testing.T) (*world, *scripted, *Conn, *recorder) {
 		t.Fatal(err)
 	}
 	w.e = engine
-	t.Cleanup(func() { closeFD(engine.WakeFD()) })
+	t.Cleanup(func() { CloseDescriptor(engine.WakeFD()) })
 	r := &recorder{t: t, keep: true}
 	c, err := engine.Adopt(-1, r)
 	if err != nil {

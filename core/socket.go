@@ -91,7 +91,7 @@ func listenSocket(network string, at netip.AddrPort, zone uint32, reusePort bool
 		return -1, fmt.Errorf("kloop: socket: %w", err)
 	}
 	if err := prepareListener(fd, network, at, zone, reusePort); err != nil {
-		closeFD(fd)
+		CloseDescriptor(fd)
 		return -1, err
 	}
 	return fd, nil

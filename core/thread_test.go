@@ -31,7 +31,7 @@ func (w *world) inThread(f func()) {
 func TestThreadChangeWithBytesInFlight(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		want := pattern(1, 12<<20)
 		var got []byte
 		w.inThread(func() {
@@ -87,7 +87,7 @@ func TestThreadChangeKeepsWhatWasReceived(t *testing.T) {
 		w.inThread(func() { w.poll(0) })
 		go func() {
 			mustWrite(w.t, peer, want)
-			closeFD(peer)
+			CloseDescriptor(peer)
 		}()
 		for !r.eof {
 			w.inThread(func() {
@@ -113,7 +113,7 @@ func TestThreadThatEndsWithoutLeave(t *testing.T) {
 	everyMode(t, func(w *world) {
 		_, r, peer := w.conn()
 		r.echo = true
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.inThread(func() {
 			mustWrite(w.t, peer, []byte("one"))
 			w.until("it arrives", func() bool { return r.size == 3 })
@@ -134,10 +134,10 @@ func TestThreadChangeWithEverythingArmed(t *testing.T) {
 	everyMode(t, func(w *world) {
 		at, release := deafPort(w.t)
 		x, o, fd := w.connect(at)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		reader, writer := w.pipe()
-		defer closeFD(reader)
-		defer closeFD(writer)
+		defer CloseDescriptor(reader)
+		defer CloseDescriptor(writer)
 		watch, watched := w.watch(reader, unix.POLLIN)
 		l, a, listening := w.listen()
 		w.inThread(func() {
@@ -147,7 +147,7 @@ func TestThreadChangeWithEverythingArmed(t *testing.T) {
 		mustWrite(w.t, writer, []byte("x"))
 		w.inThread(func() {
 			w.until("the pipe is readable", func() bool { return watched.ready > 0 })
-			closeFD(peerOf(w.t, listening))
+			CloseDescriptor(peerOf(w.t, listening))
 			w.until("it is accepted", func() bool { return len(a.fds) == 1 })
 			if o.calls != 0 {
 				w.t.Error("the connect is over:", o.err)
@@ -159,7 +159,7 @@ func TestThreadChangeWithEverythingArmed(t *testing.T) {
 			w.until("both end", func() bool { return o.calls == 1 && watched.over })
 			a.closeAll()
 			l.Close()
-			closeFD(l.FD())
+			CloseDescriptor(l.FD())
 			w.e.Leave()
 		})
 	})
@@ -168,11 +168,11 @@ func TestThreadChangeWithEverythingArmed(t *testing.T) {
 func TestConnectThatFinishesInAnotherThread(t *testing.T) {
 	everyMode(t, func(w *world) {
 		listener, at := tcpListener(w.t)
-		defer closeFD(listener)
+		defer CloseDescriptor(listener)
 		_, o, fd := w.connect(at)
-		defer closeFD(fd)
+		defer CloseDescriptor(fd)
 		_, refused, other := w.connect(closedPort(w.t))
-		defer closeFD(other)
+		defer CloseDescriptor(other)
 		w.inThread(func() { w.e.Flush(); w.e.driver.Flush() })
 		w.inThread(func() {
 			w.until("both are over", func() bool { return o.calls+refused.calls == 2 })
@@ -186,7 +186,7 @@ func TestConnectThatFinishesInAnotherThread(t *testing.T) {
 func TestLeaveClosesWhatIsClosing(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.quiet()
 		w.write(c, []byte("last"))
 		c.Close()
@@ -203,7 +203,7 @@ func TestLeaveClosesWhatIsClosing(t *testing.T) {
 func TestLeaveDoesNotWaitForPeers(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.write(c, pattern(1, 12<<20))
 		c.Close()
 		w.until("the kernel refuses some", func() bool { return len(r.backlog) > 0 })
@@ -230,7 +230,7 @@ func TestWakeAfterAThreadChange(t *testing.T) {
 func TestCloseInAnotherThread(t *testing.T) {
 	everyMode(t, func(w *world) {
 		c, r, peer := w.conn()
-		defer closeFD(peer)
+		defer CloseDescriptor(peer)
 		w.inThread(func() {
 			w.write(c, pattern(1, 12<<20))
 			w.until("the kernel refuses some", func() bool { return len(r.backlog) > 0 })

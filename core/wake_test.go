@@ -78,7 +78,7 @@ func TestWakeThatCompletedBeforeALeave(t *testing.T) {
 			w.t.Error("a wake-up ended no wait")
 		}
 		l.Close()
-		closeFD(l.FD())
+		CloseDescriptor(l.FD())
 	})
 }
 

@@ -57,8 +57,8 @@ func (w *world) watch(fd int, events uint32) (*Watch, *watcher) {
 func TestWatchIsLevelTriggered(t *testing.T) {
 	everyMode(t, func(w *world) {
 		reader, writer := w.pipe()
-		defer closeFD(reader)
-		defer closeFD(writer)
+		defer CloseDescriptor(reader)
+		defer CloseDescriptor(writer)
 		watch, r := w.watch(reader, unix.POLLIN)
 		w.quiet()
 		if r.ready != 0 {
@@ -89,8 +89,8 @@ func TestWatchIsLevelTriggered(t *testing.T) {
 func TestWatchThatIsReadCompletelyDoesNotFireAgain(t *testing.T) {
 	everyMode(t, func(w *world) {
 		reader, writer := w.pipe()
-		defer closeFD(reader)
-		defer closeFD(writer)
+		defer CloseDescriptor(reader)
+		defer CloseDescriptor(writer)
 		watch, r := w.watch(reader, unix.POLLIN)
 		r.on = func(*Watch) {
 			if got := mustRead(w.t, reader, 1); len(got) != 1 {
@@ -109,8 +109,8 @@ func TestWatchThatIsReadCompletelyDoesNotFireAgain(t *testing.T) {
 func TestWatchCancelledInItsHandler(t *testing.T) {
 	everyMode(t, func(w *world) {
 		reader, writer := w.pipe()
-		defer closeFD(reader)
-		defer closeFD(writer)
+		defer CloseDescriptor(reader)
+		defer CloseDescriptor(writer)
 		_, r := w.watch(writer, unix.POLLOUT)
 		r.on = func(watch *Watch) { watch.Cancel() }
 		w.until("it ends", func() bool { return r.over })
@@ -127,7 +127,7 @@ func TestPortIsFreeOnceTheWatchOfAListenerIsCancelled(t *testing.T) {
 			watch, r := w.watch(fd, unix.POLLIN)
 			w.poll(0)
 			watch.Cancel()
-			closeFD(fd)
+			CloseDescriptor(fd)
 			again, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if err != nil {
 				w.t.Fatal(err)
@@ -136,7 +136,7 @@ func TestPortIsFreeOnceTheWatchOfAListenerIsCancelled(t *testing.T) {
 			if err := unix.Bind(again, at); err != nil {
 				w.t.Fatalf("bind again: %v", err)
 			}
-			closeFD(again)
+			CloseDescriptor(again)
 			w.until("it ends", func() bool { return r.over })
 			if r.errno != 0 || r.ready != 0 {
 				w.t.Errorf("errno %v, ready %d times", r.errno, r.ready)
@@ -156,16 +156,16 @@ func TestWatchOfAListenerCancelledInItsHandler(t *testing.T) {
 		if r.ready != 1 {
 			w.t.Errorf("ready %d times", r.ready)
 		}
-		closeFD(peer)
-		closeFD(fd)
+		CloseDescriptor(peer)
+		CloseDescriptor(fd)
 	})
 }
 
 func TestWatchOfWhatIsNotOpen(t *testing.T) {
 	everyMode(t, func(w *world) {
 		reader, writer := w.pipe()
-		closeFD(reader)
-		closeFD(writer)
+		CloseDescriptor(reader)
+		CloseDescriptor(writer)
 		_, r := w.watch(reader, unix.POLLIN)
 		w.until("it ends", func() bool { return r.over })
 		if r.errno != syscall.EBADF {
@@ -177,10 +177,10 @@ func TestWatchOfWhatIsNotOpen(t *testing.T) {
 func TestWatchSeesTheOtherEndClose(t *testing.T) {
 	everyMode(t, func(w *world) {
 		reader, writer := w.pipe()
-		defer closeFD(reader)
+		defer CloseDescriptor(reader)
 		watch, r := w.watch(reader, unix.POLLIN)
 		w.quiet()
-		closeFD(writer)
+		CloseDescriptor(writer)
 		w.until("it is ready", func() bool { return r.ready > 0 })
 		if r.events&unix.POLLHUP == 0 {
 			w.t.Errorf("events %#x", r.events)
