@@ -306,7 +306,7 @@ cdef class ManyAnswers:
 
     cdef int _put(self, object name) except -1:
         """Packs a name; answers 0 if it is none, which is its outcome."""
-        cdef const char *text
+        cdef const char *text = NULL
         cdef Py_ssize_t size
         cdef uint32_t packed_size
         cdef uint64_t ticket
@@ -315,7 +315,7 @@ cdef class ManyAnswers:
             raise TypeError(f'names: {name!r} is no text')
         if PyUnicode_IS_ASCII(name):
             text = PyUnicode_AsUTF8AndSize(name, &size)
-        if not PyUnicode_IS_ASCII(name) or <Py_ssize_t>strlen(text) != size:
+        if text is NULL or <Py_ssize_t>strlen(text) != size:
             try:
                 form = self.name_bytes(name)
             except _ResolveError as exc:
