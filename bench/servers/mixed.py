@@ -156,9 +156,16 @@ async def all_gone(loop: asyncio.AbstractEventLoop) -> None:
 async def serve(options: argparse.Namespace) -> dict[str, int]:
     """Serve until SIGTERM; answers what there was of child processes."""
     loop = asyncio.get_running_loop()
-    # A peer that breaks off in the middle of TLS is reported as an error; here most peers do.
-    loop.set_exception_handler(lambda _, context: failed.append(context))
-    failed: list[dict] = []
+    errors: list[str] = []
+
+    def note(_: asyncio.AbstractEventLoop, context: dict) -> None:
+        """A peer that breaks off in the middle of TLS is reported as an error; here most peers do. What is reported is
+        not kept, nor all that hangs on it."""
+        exc = context.get("exception")
+        if not isinstance(exc, OSError):
+            errors.append(repr(exc))
+
+    loop.set_exception_handler(note)
     stopped = asyncio.Event()
     stop_on_signal(loop, stopped.set)
     counts = {"children": 0, "killed": 0, "wrong": 0, "files": 0, "names": 0}
@@ -183,9 +190,7 @@ async def serve(options: argparse.Namespace) -> dict[str, int]:
     for task in tasks:
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    errors = [repr(result) for result, task in zip(results, tasks, strict=True) if task in broken]
-    raised = [context.get("exception") for context in failed]
-    errors += [repr(exc) for exc in raised if not isinstance(exc, OSError)]
+    errors += [repr(result) for result, task in zip(results, tasks, strict=True) if task in broken]
     return {**counts, "failed": errors}  # type: ignore[dict-item]
 
 
