@@ -23,8 +23,6 @@ cdef enum:
     IDLE_AT_ONCE = 16           # idle connections handed over in one iteration: one or two milliseconds
     LOOKS_AT_ONCE = 4096        # connections looked at in one: 0.4 milliseconds
 
-cdef bint _trims = True     # shared by all loops, as malloc's memory is
-
 cdef struct Passed:
     uint64_t records            # whole ones
     uint64_t size               # bytes
@@ -163,7 +161,7 @@ def _look_for_idle(LoopCore loop, list rest):
     if rest:
         loop.call_soon(_look_for_idle, loop, rest)
         return
-    if scratch.idle >= TRIM_AFTER:
+    if scratch.idle >= TRIM_AFTER and not scratch.keeps:
         loop.call_soon(_give_back, scratch)     # once those of this iteration are freed too
     scratch.looking = bool(scratch.earning)
     if scratch.looking:
@@ -173,15 +171,13 @@ def _look_for_idle(LoopCore loop, list rest):
 def _give_back(TLSScratch scratch):
     """Has glibc give the kernel the memory back that OpenSSL's objects had: between what is in use it would keep it for the
     next ones. It looks at all that is free, 17 ns for a piece: not again where there is so much that it took long."""
-    global _trims
     cdef timespec begun, ended
+    with nogil:
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begun)
+        malloc_trim(0)
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended)
     scratch.idle = 0
-    if _trims:
-        with nogil:
-            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begun)
-            malloc_trim(0)
-            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended)
-        _trims = (ended.tv_sec - begun.tv_sec) * 1_000_000_000 + ended.tv_nsec - begun.tv_nsec < TRIM_MOST_NS
+    scratch.keeps = (ended.tv_sec - begun.tv_sec) * 1_000_000_000 + ended.tv_nsec - begun.tv_nsec > TRIM_MOST_NS
 
 
 cdef inline bytes _joined(list parts):

@@ -52,6 +52,7 @@ cdef class TLSScratch:
     cdef set earning            # await their hand-over
     cdef bint looking           # for idle ones among these
     cdef int idle               # so many were handed over since their memory was given back
+    cdef bint keeps             # the memory, as giving it back takes long
     cdef object snapshot        # kloop.ssl_snapshot: an import may fail when it is needed
 
     def __cinit__(self):
