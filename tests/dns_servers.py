@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from peers import environment
 
 START_LIMIT_S = 20
 
@@ -56,7 +57,8 @@ def running(folder, port, *command):
     # What it says goes into a file: a pipe would be left open by the test that needs the server first.
     log = folder / "log"
     with open(log, "wb") as output:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                  env=environment())
     try:
         deadline_s = time.monotonic() + START_LIMIT_S
         while not _takes_connections(port):

@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import os
 import random
 import select
 import socket
@@ -23,6 +24,11 @@ STALLED_MS = 200
 def pattern(size, seed=0):
     """Bytes that are different at every position, so that nothing lost or swapped goes unseen."""
     return random.Random(seed).randbytes(size)
+
+
+def environment():
+    """Of a program that is no Python: not under a sanitizer's library, with which some do not start, or never end."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 def listening(family=socket.AF_INET, backlog=100):

@@ -13,7 +13,7 @@ import threading
 import pytest
 from children import run_python
 from driving import LIMIT_S, in_thread, run
-from peers import connected, listening, pair, pattern
+from peers import connected, environment, listening, pair, pattern
 from recorders import Echo, Recorder
 
 SUITES_12 = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305")
@@ -164,10 +164,9 @@ def test_curl(loop, certificate):
     async def main():
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=certificate.server())
         port = server.sockets[0].getsockname()[1]
-        # Not under a sanitizer's library, with which it never ends.
         curl = await asyncio.create_subprocess_exec(
             "curl", "--silent", "--noproxy", "*", "--cacert", certificate.certificate, f"https://localhost:{port}/",
-            stdout=subprocess.PIPE, env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"})
+            stdout=subprocess.PIPE, env=environment())
         received, _ = await curl.communicate()
         assert received == body
         server.close()

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
 
 import certificates
 import pytest
 from driving import LIMIT_S, reports, run
-from peers import listening, pattern
+from peers import environment, listening, pattern
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(not NGINX, reason="there is no nginx (Debian package: nginx-light)")
@@ -51,9 +50,7 @@ def nginx(folder, certificate, protocol, upstream):
     (folder / "nginx.conf").write_text(CONFIGURATION.format(
         folder=folder, upstream=upstream, port=port, certificate=certificate.certificate, key=certificate.key,
         protocol=protocol, limit=LIMIT_S))
-    # Not under a sanitizer's library.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"], env=environment,
+    process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"], env=environment(),
                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     log = []
     try:
