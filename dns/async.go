@@ -12,7 +12,7 @@ type Lookup[T any] struct {
 	done  func(T)
 	life  context.Context
 	end   context.CancelFunc
-	first AtOnce
+	first AtOnce  // what once is at first, in the same memory
 	once  *AtOnce // as it was last made
 
 	mu     sync.Mutex

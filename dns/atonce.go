@@ -38,8 +38,11 @@ func (c *AtOnce) miss(k key, blocks bool) error {
 // missFile is for a file that has to be looked at.
 func (c *AtOnce) missFile() { c.missed, c.blocks = true, true }
 
-// clock is the time at which the lookup looks at files.
+// clock is the time at which the lookup looks at files; of another lookup, for which c is nil, it is the time now.
 func (c *AtOnce) clock() int64 {
+	if c == nil {
+		return clock()
+	}
 	if c.begun == 0 {
 		c.begun = clock()
 	}

@@ -97,12 +97,7 @@ type watched[T any] struct {
 // changed, or not read yet, is made again by a goroutine, which waits until it is read.
 func (w *watched[T]) get(ctx context.Context) T {
 	once, _ := ctx.(*AtOnce)
-	var now int64
-	if once != nil {
-		now = once.clock()
-	} else {
-		now = clock()
-	}
+	now := once.clock()
 	last := w.checked.Load()
 	value := w.value.Load()
 	if value != nil && last != 0 && now-last < int64(checkEvery) {

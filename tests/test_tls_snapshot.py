@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 from driving import LIMIT_S, in_thread, run, turns
@@ -20,6 +21,9 @@ from test_tls_earning import WAITING, counts, handed_over
 from test_tls_handover import both_ends, who
 from test_tls_key_update import tls13
 from tls_wire import WirePeer, serving
+
+sys.path.append(str(Path(__file__).parents[1] / "bench" / "servers"))
+import memory
 
 NEVER_S = 100_000
 AFTER = 100_000
@@ -157,18 +161,9 @@ def test_the_object_answers_as_before(loop, certificate, alpn, resumed):
         sslobj._sslobj.get_channel_binding("tls-magic")
 
 
-class Mallinfo2(ctypes.Structure):
-    """struct mallinfo2 of mallinfo(3)."""
-
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
-
-
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc tells of its memory from 2.33 on")
 def test_a_released_connection_leaves_no_memory_behind(kloop, certificate):
     """What one takes for good with Go's records, beside what CPython's SSLObject itself does."""
-    mallinfo2 = ctypes.CDLL(None).mallinfo2
-    mallinfo2.restype = Mallinfo2
     connections = 100
 
     def left_behind(offload):
@@ -182,7 +177,7 @@ def test_a_released_connection_leaves_no_memory_behind(kloop, certificate):
             del transport
             await turns()
             gc.collect()
-            return mallinfo2().uordblks
+            return memory.in_use()["malloc_bytes"]
 
         try:
             before = run(loop, some())
@@ -296,6 +291,7 @@ sys.stdin.read()
 
 
 def resident_kib():
+    """Exactly: /proc/self/statm tells what some of the CPUs have counted."""
     with open("/proc/self/smaps_rollup") as lines:
         [found] = [line.split()[1] for line in lines if line.startswith("Rss:")]
     return int(found)

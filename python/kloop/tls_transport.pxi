@@ -222,8 +222,8 @@ def tls_get_extra_info(self, name, default=None):
     if transport is not None:
         return transport.get_extra_info(name, default)
     # A log of what was served is often written once the peer has gone.
-    found = _name_of(t.peername) if name == 'peername' else _name_of(t.sockname) if name == 'sockname' else None
-    return default if found is None else found
+    address = t.peername if name == 'peername' else t.sockname if name == 'sockname' else None
+    return default if address is None else _name_of(address)
 
 
 def tls_sealed_by_kernel(self):
