@@ -35,6 +35,9 @@ func (o *Opener) useKey(seq uint64) error {
 	if err != nil {
 		return err
 	}
+	if o.lane != nil {
+		o.lane.wipe()
+	}
 	o.lane, o.others, o.seq = l, nil, seq
 	return nil
 }
@@ -165,9 +168,8 @@ func (o *Opener) NextKey() error {
 // Wipe overwrites secrets and drops the key. The opener is then of no use.
 func (o *Opener) Wipe() {
 	o.traffic.Wipe()
-	clear(o.lane.iv[:])
-	clear(o.lane.nonce[:])
-	o.lane.aead, o.others, o.seq = nil, nil, 0
+	o.lane.wipe()
+	o.others, o.seq = nil, 0
 	if o.failed == nil {
 		o.failed = &UseError{Reason: "the key has been wiped"}
 	}

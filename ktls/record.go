@@ -3,6 +3,8 @@ package ktls
 import (
 	"crypto/cipher"
 	"encoding/binary"
+
+	"kloop/ktls/aesgcm"
 )
 
 // ContentType is a record's, RFC 8446 section 5.1.
@@ -54,6 +56,12 @@ type lane struct {
 	base     uint64 // explicit nonce of the record with number 0
 	nonce    [ivSize]byte
 	aad      [13]byte
+}
+
+// wipe overwrites what can be: see aesgcm.Wipe. The lane and those that share its AEAD are then of no use.
+func (l *lane) wipe() {
+	aesgcm.Wipe(l.aead)
+	*l = lane{tls13: l.tls13, explicit: l.explicit}
 }
 
 func newLane(t *Traffic) (*lane, error) {

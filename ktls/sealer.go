@@ -39,6 +39,9 @@ func (s *Sealer) useKey(seq uint64) error {
 	if err != nil {
 		return err
 	}
+	if s.lane != nil {
+		s.lane.wipe()
+	}
 	s.lane, s.others, s.seq, s.limit = l, nil, seq, math.MaxUint64
 	if suite := s.traffic.suite; suite.Version == TLS13 && suite.Cipher.gcm() {
 		s.limit = keyLimitGCM
@@ -158,8 +161,6 @@ func (s *Sealer) NextKey() error {
 // Wipe overwrites secrets and drops the key. The sealer is then of no use.
 func (s *Sealer) Wipe() {
 	s.traffic.Wipe()
-	clear(s.lane.iv[:])
-	clear(s.lane.nonce[:])
-	s.lane.aead, s.others, s.limit = nil, nil, 0
-	s.seq = 0
+	s.lane.wipe()
+	s.others, s.seq, s.limit = nil, 0, 0
 }

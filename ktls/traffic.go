@@ -1,11 +1,12 @@
 package ktls
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"kloop/ktls/aesgcm"
 )
 
 const (
@@ -89,17 +90,13 @@ func NewTraffic12(s *Suite, master, clientRandom, serverRandom []byte) (client, 
 	return client, server, nil
 }
 
-// aead makes the AEAD. What it keeps of the key can't be wiped.
+// aead makes the AEAD.
 func (t *Traffic) aead() (cipher.AEAD, error) {
 	key := t.key[:t.suite.Cipher.KeySize()]
 	if t.suite.Cipher == ChaCha20Poly1305 {
 		return chacha20poly1305.New(key)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return aesgcm.New(key)
 }
 
 // Wipe overwrites secret, key and IV.
