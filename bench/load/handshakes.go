@@ -200,7 +200,7 @@ func (c *handshakeClient) exchange(serial uint64) error {
 	if err := secure.Handshake(); err != nil {
 		return fmt.Errorf("handshake: %w", err)
 	}
-	if err := asAgreed(secure); err != nil {
+	if err := asAgreed(secure.ConnectionState()); err != nil {
 		return err
 	}
 	message, got := c.pattern.at(serial, 0, c.size), make([]byte, c.size+1)

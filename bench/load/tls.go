@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// tlsClient keeps one message under way on each of its TLS connections: crypto/tls
+// tlsClient keeps one message under way on each of its TLS connections: TLS
 // over a session's engine, without a goroutine per connection, which would cost
 // more than the encryption of a small message.
 type tlsClient struct {

@@ -58,7 +58,7 @@ func (c *tlsConn) received(p []byte) {
 			if c.verified == c.sent && c.waiting && c.state == open {
 				c.complete()
 			}
-			c.push() // what crypto/tls itself had to say
+			c.push() // what TLS itself had to say
 			return
 		case io.EOF: // the server's goodbye; the end of the stream follows
 			return

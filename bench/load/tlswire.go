@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tlsWire is what crypto/tls reads from and writes to. During the handshake it
+// tlsWire is what TLS reads from and writes to. During the handshake it
 // is a blocking socket. From then on it is two buffers, which the engine fills
-// and empties: a Read of an empty one answers errNotYet, which crypto/tls takes for
+// and empties: a Read of an empty one answers errNotYet, which TLS takes for
 // a timeout, after which reading may go on.
 type tlsWire struct {
 	fd      int
