@@ -19,6 +19,11 @@ func (c *Conn) sealData(p []byte) {
 	}
 	for len(p) > 0 && !r.closed {
 		record := c.recordRoom(len(p))
+		if r.filled == 0 && len(p) >= len(record) {
+			c.sealFrom(p[:len(record)])
+			p = p[len(record):]
+			continue
+		}
 		n := copy(record[r.filled:], p)
 		r.filled += n
 		p = p[n:]
@@ -59,16 +64,32 @@ func (c *Conn) sealPending() {
 
 // sealAs seals the record that is open, and queues it.
 func (c *Conn) sealAs(typ ktls.ContentType) {
-	e, r := c.engine, c.records
-	e.sealing = nil
-	begin := len(e.slab.p)
-	end := begin + r.Sealer.Prefix() + r.filled + r.Sealer.Suffix()
-	record := e.slab.p[begin:end]
-	if err := r.Sealer.SealInPlace(record, typ, 0); err != nil {
-		c.recordsUsedUp(err)
+	r := c.records
+	record := c.recordOf(r.filled)
+	c.queueRecord(record, r.Sealer.SealInPlace(record, typ, 0))
+}
+
+// sealFrom seals p, which fills the record that is open, without copying it there, and queues it.
+func (c *Conn) sealFrom(p []byte) {
+	record := c.recordOf(len(p))
+	c.queueRecord(record, c.records.Sealer.SealFrom(record, ktls.TypeData, p))
+}
+
+// recordOf ends the record that is open, and answers its memory, header and tag included, for n bytes of data.
+func (c *Conn) recordOf(n int) []byte {
+	s, p := c.records.Sealer, c.engine.slab.p
+	c.engine.sealing = nil
+	return p[len(p) : len(p)+s.Prefix()+n+s.Suffix()]
+}
+
+// queueRecord queues a record at the slab's end that has been sealed, unless that failed.
+func (c *Conn) queueRecord(record []byte, failed error) {
+	e := c.engine
+	if failed != nil {
+		c.recordsUsedUp(failed)
 		return
 	}
-	e.slab.p = e.slab.p[:end]
+	e.slab.p = e.slab.p[:len(e.slab.p)+len(record)]
 	last := c.queue.last()
 	if last != nil && last.buffer == e.slab && cap(last.p)-len(last.p) == cap(record) {
 		last.p = last.p[:len(last.p)+len(record)]

@@ -50,6 +50,7 @@ func ParseHeader(p []byte) (h Header, ok bool) {
 // a direction share, and memory for nonce and additional data.
 type lane struct {
 	aead     cipher.AEAD
+	typed    aesgcm.Typed // aead, if it is one
 	tls13    bool
 	explicit bool // part of the nonce is in the record
 	iv       [ivSize]byte
@@ -70,7 +71,8 @@ func newLane(t *Traffic) (*lane, error) {
 		return nil, err
 	}
 	tls13 := t.suite.Version == TLS13
-	return &lane{aead: aead, tls13: tls13, explicit: !tls13 && t.suite.Cipher.gcm(), iv: t.iv}, nil
+	typed, _ := aead.(aesgcm.Typed)
+	return &lane{aead: aead, typed: typed, tls13: tls13, explicit: !tls13 && t.suite.Cipher.gcm(), iv: t.iv}, nil
 }
 
 // setNonce: RFC 5288 section 3, RFC 7905 section 2, RFC 8446 section 5.3.
@@ -115,21 +117,43 @@ func (l *lane) suffix() int {
 // seal turns rec, whose plaintext is in place, into a record.
 func (l *lane) seal(seq uint64, rec []byte, typ ContentType, pad int) {
 	start, end := l.prefix(), len(rec)-tagSize
-	outer := typ
 	if l.tls13 {
-		outer = TypeData
 		rec[end-pad-1] = byte(typ)
 		clear(rec[end-pad : end])
 	}
-	rec[0] = byte(outer)
+	aad := l.begin(seq, rec, typ)
+	l.aead.Seal(rec[start:start], l.nonce[:], rec[start:end], aad)
+}
+
+// sealFrom seals plain into rec, which is as long as the record will be.
+func (l *lane) sealFrom(seq uint64, rec []byte, typ ContentType, plain []byte) {
+	start := l.prefix()
+	switch {
+	case !l.tls13:
+		aad := l.begin(seq, rec, typ)
+		l.aead.Seal(rec[start:start], l.nonce[:], plain, aad)
+	case l.typed != nil:
+		aad := l.begin(seq, rec, typ)
+		l.typed.SealTyped(rec[start:], l.nonce[:], plain, byte(typ), aad)
+	default:
+		copy(rec[start:], plain)
+		l.seal(seq, rec, typ, 0)
+	}
+}
+
+// begin writes what a record has before its ciphertext, sets its nonce, and answers its additional data.
+func (l *lane) begin(seq uint64, rec []byte, typ ContentType) (aad []byte) {
+	if l.tls13 {
+		typ = TypeData
+	}
+	rec[0] = byte(typ)
 	binary.BigEndian.PutUint16(rec[1:], uint16(TLS12))
 	binary.BigEndian.PutUint16(rec[3:], uint16(len(rec)-HeaderSize))
 	if l.explicit {
 		binary.BigEndian.PutUint64(rec[HeaderSize:], l.base+seq)
 	}
 	l.setNonce(seq, l.base+seq)
-	aad := l.setAAD(seq, rec, end-start)
-	l.aead.Seal(rec[start:start], l.nonce[:], rec[start:end], aad)
+	return l.setAAD(seq, rec, len(rec)-l.prefix()-tagSize)
 }
 
 // open authenticates and decrypts rec, a whole record, into dst[:0], which has

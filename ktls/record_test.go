@@ -85,6 +85,32 @@ func TestSealInPlace(t *testing.T) {
 }
 
 // TestTLS12NoPadding: TLS 1.2's AEADs have none.
+// TestSealFrom: the same records as in place, the plaintext untouched, and nothing used by what can't be one.
+func TestSealFrom(t *testing.T) {
+	for _, s := range distinctSuites() {
+		sealer, opener := pairOf(t, s)
+		inPlace, _ := pairOf(t, s)
+		for _, n := range []int{0, 1, 254, 255, 256, 257, 511, 1000, MaxPlaintext - 1, MaxPlaintext} {
+			plain := pattern(n)
+			rec := make([]byte, sealer.SealedSize(n))
+			check(t, sealer.SealFrom(rec, TypeData, plain))
+			equal(t, "plaintext", plain, pattern(n))
+			want := make([]byte, len(rec))
+			copy(want[inPlace.Prefix():], plain)
+			check(t, inPlace.SealInPlace(want, TypeData, 0))
+			equal(t, s.Name, rec, want)
+			equal(t, "content", openAll(t, opener, rec, TypeData), plain)
+		}
+		for _, c := range []struct{ rec, plain int }{{99, 100}, {101, 100}, {sealer.SealedSize(MaxPlaintext) + 1, MaxPlaintext + 1}} {
+			var use *UseError
+			before := sealer.Seq()
+			if err := sealer.SealFrom(make([]byte, c.rec), TypeData, make([]byte, c.plain)); !errors.As(err, &use) || sealer.Seq() != before {
+				t.Errorf("%s: %d bytes into %d: %v", s.Name, c.plain, c.rec, err)
+			}
+		}
+	}
+}
+
 func TestTLS12NoPadding(t *testing.T) {
 	s, _ := SuiteOf(0xC02F, TLS12)
 	sealer, _ := pairOf(t, s)
@@ -113,6 +139,9 @@ func TestNoAllocation(t *testing.T) {
 			}
 			rec := buf[:1000]
 			check(t, sealer.SealInPlace(rec, TypeData, 0))
+			_, err = opener.Open(rec)
+			check(t, err)
+			check(t, sealer.SealFrom(rec, TypeData, plain[:len(rec)-sealer.Prefix()-sealer.Suffix()]))
 			_, err = opener.Open(rec)
 			check(t, err)
 		}); n != 0 {
@@ -339,6 +368,9 @@ func TestNumbers(t *testing.T) {
 		}
 		sealed, err := sealer.Seal(nil, TypeData, nil)
 		check(t, err)
+		if err := sealer.SealFrom(make([]byte, sealer.SealedSize(100)), TypeData, make([]byte, 100)); !errors.Is(err, ErrKeyUsedUp) {
+			t.Errorf("SealFrom: %v", err)
+		}
 		if err := sealer.SealInPlace(make([]byte, 100), TypeData, 0); !errors.Is(err, ErrKeyUsedUp) {
 			t.Errorf("%s: sealed behind the last number: %v", s.Name, err)
 		}

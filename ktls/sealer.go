@@ -108,6 +108,20 @@ func (s *Sealer) SealInPlace(rec []byte, typ ContentType, pad int) error {
 	return nil
 }
 
+// SealFrom seals plain into rec, which is as long as the record: Prefix() and Suffix()
+// bytes longer than plain, and apart from it. Nothing is allocated.
+func (s *Sealer) SealFrom(rec []byte, typ ContentType, plain []byte) error {
+	if len(plain) > s.max || len(rec) != s.Prefix()+len(plain)+s.Suffix() {
+		return &UseError{Reason: fmt.Sprintf("a buffer of %d bytes is no record of %d bytes of plaintext", len(rec), len(plain))}
+	}
+	if s.seq >= s.limit {
+		return ErrKeyUsedUp
+	}
+	s.lane.sealFrom(s.seq, rec, typ, plain)
+	s.seq++
+	return nil
+}
+
 // Seal appends the records of plain to dst, one at least, and answers dst. It
 // allocates nothing if dst has room for SealedSize(len(plain)) bytes more. With
 // an error no record is used.
@@ -130,9 +144,7 @@ func (s *Sealer) Seal(dst []byte, typ ContentType, plain []byte) ([]byte, error)
 func (l *lane) appendRecord(dst []byte, seq uint64, typ ContentType, plain []byte) []byte {
 	at := len(dst)
 	dst = dst[:at+l.prefix()+len(plain)+l.suffix()]
-	rec := dst[at:]
-	copy(rec[l.prefix():], plain)
-	l.seal(seq, rec, typ, 0)
+	l.sealFrom(seq, dst[at:], typ, plain)
 	return dst
 }
 

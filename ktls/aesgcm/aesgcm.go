@@ -40,6 +40,14 @@ func New(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// Typed is an AEAD of New that seals the content of a TLS 1.3 record from where it is.
+type Typed interface {
+	cipher.AEAD
+	// SealTyped seals plaintext and, behind it, the byte typ into dst, which has room
+	// for both and the tag, and does not overlap plaintext.
+	SealTyped(dst, nonce, plaintext []byte, typ byte, aad []byte)
+}
+
 // Wipe overwrites what an AEAD of New keeps of its key, if that is this package's.
 // What crypto/aes keeps is dropped with it, and overwritten by nobody. The AEAD
 // is then of no use.

@@ -54,6 +54,13 @@ func TestAgainstCryptoAES(t *testing.T) {
 			if !bytes.Equal(sealed, b.Seal(nil, nonce, plain, aad)) {
 				t.Fatalf("AES-%d, %d bytes: Seal differs", size*8, n)
 			}
+			if n > 0 {
+				typed := make([]byte, n+TagSize)
+				a.(Typed).SealTyped(typed, nonce, plain[:n-1:n-1], plain[n-1], aad)
+				if !bytes.Equal(sealed, typed) {
+					t.Fatalf("AES-%d, %d bytes: SealTyped differs", size*8, n)
+				}
+			}
 			opened, err := a.Open(nil, nonce, sealed, aad)
 			if err != nil || !bytes.Equal(opened, plain) {
 				t.Fatalf("AES-%d, %d bytes: Open differs: %v", size*8, n, err)

@@ -19,6 +19,7 @@ const (
 	blockSize = 16
 	most      = 15 // round keys, AES-256's
 	aggregate = 16 // blocks that GHASH reduces at once
+	chunk     = aggregate * blockSize
 )
 
 // vector is one key. vector_amd64.s knows its layout.
@@ -39,10 +40,11 @@ type message struct {
 	sizes   [blockSize]byte // in bits: of additional data and text
 }
 
-// crypt encrypts (or decrypts, if open is 1) n bytes, and writes their tag.
+// crypt encrypts (or decrypts, if open is 1) n bytes, and writes their tag. The last n%chunk
+// of them are at rest.
 //
 //go:noescape
-func crypt(v *vector, dst, src *byte, n int, m *message, tag *[TagSize]byte, open uint64)
+func crypt(v *vector, dst, src, rest *byte, n int, m *message, tag *[TagSize]byte, open uint64)
 
 // multiply sets dst to the product a·b, of which b is divided by x.
 //
@@ -139,9 +141,26 @@ func (v *vector) Seal(dst, nonce, plaintext, aad []byte) []byte {
 	m.start(nonce, aad, len(plaintext))
 	out, at := extend(dst, len(plaintext)+TagSize)
 	var tag [TagSize]byte
-	crypt(v, first(at), first(plaintext), len(plaintext), &m, &tag, 0)
+	crypt(v, first(at), first(plaintext), rest(plaintext), len(plaintext), &m, &tag, 0)
 	copy(at[len(plaintext):], tag[:])
 	return out
+}
+
+// SealTyped implements Typed.
+func (v *vector) SealTyped(dst, nonce, plaintext []byte, typ byte, aad []byte) {
+	n := len(plaintext) + 1
+	var m message
+	m.start(nonce, aad, n)
+	dst = dst[:n+TagSize]
+	from, whole := first(plaintext), n-n%chunk
+	if whole == n { // typ belongs to the last chunk
+		from, whole = &dst[0], 0
+	}
+	copy(dst[whole:], plaintext[whole:])
+	dst[n-1] = typ
+	var tag [TagSize]byte
+	crypt(v, &dst[0], from, &dst[whole], n, &m, &tag, 0)
+	copy(dst[n:], tag[:])
 }
 
 var errOpen = errors.New("aesgcm: message authentication failed")
@@ -156,7 +175,7 @@ func (v *vector) Open(dst, nonce, ciphertext, aad []byte) ([]byte, error) {
 	var sent, tag [TagSize]byte
 	copy(sent[:], ciphertext[n:])
 	out, at := extend(dst, n)
-	crypt(v, first(at), first(ciphertext), n, &m, &tag, 1)
+	crypt(v, first(at), first(ciphertext), rest(ciphertext[:n]), n, &m, &tag, 1)
 	if subtle.ConstantTimeCompare(sent[:], tag[:]) != 1 {
 		clear(at)
 		return nil, errOpen
@@ -174,6 +193,9 @@ func extend(dst []byte, n int) (out, more []byte) {
 	}
 	return out, out[len(dst):]
 }
+
+// rest answers where the last bytes of p are that are no whole chunk, or nil if there are none.
+func rest(p []byte) *byte { return first(p[len(p)-len(p)%chunk:]) }
 
 // first answers where p begins, or nil if it is empty.
 func first(p []byte) *byte {

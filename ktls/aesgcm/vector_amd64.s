@@ -175,14 +175,14 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VMOVDQU64 Z2, 0x80(DI); \
 	VMOVDQU64 Z3, 0xc0(DI)
 
-// func crypt(v *vector, dst, src *byte, n int, m *message, tag *[16]byte, open uint64)
-TEXT ·crypt(SB), NOSPLIT, $0-56
+// func crypt(v *vector, dst, src, rest *byte, n int, m *message, tag *[16]byte, open uint64)
+TEXT ·crypt(SB), NOSPLIT, $0-64
 	MOVQ v+0(FP), AX
 	MOVQ dst+8(FP), DI
 	MOVQ src+16(FP), SI
-	MOVQ n+24(FP), CX
-	MOVQ m+32(FP), BX
-	MOVQ open+48(FP), R9
+	MOVQ n+32(FP), CX
+	MOVQ m+40(FP), BX
+	MOVQ open+56(FP), R9
 	MOVQ LONG(AX), R8
 	LOAD_KEYS
 	VBROADCASTI32X4 reverse<>(SB), Z11
@@ -254,6 +254,7 @@ openLast:
 rest:
 	TESTQ CX, CX
 	JZ    sizes
+	MOVQ  rest+24(FP), SI
 
 	// DX: the power of the first block that is left, so that the last one has H.
 	LEAQ 15(CX), DX
@@ -304,7 +305,7 @@ sizes:
 	GHASH_BLOCK
 	VPSHUFB X11, X9, X9
 	VPXORD  X31, X9, X9
-	MOVQ    tag+40(FP), DX
+	MOVQ    tag+48(FP), DX
 	VMOVDQU X9, (DX)
 	VZEROUPPER
 	RET
