@@ -2,6 +2,7 @@ package aesgcm
 
 import (
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -12,7 +13,7 @@ import (
 
 // vectors is true where both processor and kernel have what vector_amd64.s uses.
 // x/sys reports none of AVX-512 unless the kernel keeps its registers.
-var vectors = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ &&
+var vectors = !fips140.Enabled() && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ &&
 	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasAES && cpu.X86.HasBMI2
 
 const (
