@@ -293,9 +293,8 @@ sys.stdin.read()
 def resident_kib():
     """Of malloc's heap alone: Go gives memory back in its own time, half a megabyte of it between two looks."""
     with open("/proc/self/smaps") as lines:
-        for line in lines:
-            if line.endswith("[heap]\n"):
-                return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+        next(line for line in lines if line.endswith("[heap]\n"))
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another libc than glibc")
