@@ -68,9 +68,6 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 		use = core.KernelOnly
 	case C.KLOOP_TLS_AUTO:
 		use = core.KernelIfPossible
-		if client && sealer.Suite().Version == ktls.TLS12 {
-			use = core.KernelNever
-		}
 	}
 	behind := l.behind(c.Tag, hostBytes(t.behind, t.behind_len))
 	err = c.StartRecords(core.RecordOptions{
@@ -100,11 +97,7 @@ func (l *loop) startTLS(id uint32, t *C.struct_kloop_tls) error {
 	}
 	offload := c.RecordsOffload()
 	t.tx, t.rx = recordSide(offload.KernelSeals), recordSide(offload.KernelOpens)
-	reason := offload.Reason
-	if t.offload == C.KLOOP_TLS_AUTO && use == core.KernelNever {
-		reason = "a server of TLS 1.2 may ask for another handshake, behind which the kernel can't go on"
-	}
-	tellReason(t, reason)
+	tellReason(t, offload.Reason)
 	return nil
 }
 

@@ -19,7 +19,9 @@ class Certificate:
         return context
 
     def client(self):
-        return ssl.create_default_context(cafile=str(self.certificate))
+        context = ssl.create_default_context(cafile=str(self.certificate))
+        context.options |= ssl.OP_NO_RENEGOTIATION      # else the kernel would not have a TLS 1.2 client's records
+        return context
 
 
 def make(folder, name="localhost"):

@@ -13,6 +13,7 @@ import pytest
 from driving import in_thread, run, turns
 from peers import FILE_SIZE, connected, pair, pattern, read_all, read_exactly
 from recorders import Echo, Recorder
+from test_tls_handover import both_ends, who
 
 TCP_ULP = 31
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -96,11 +97,37 @@ async def close(server, transport, protocol):
     await server.wait_closed()
 
 
+ALLOW_CLIENT_RENEGOTIATION = 1 << 8     # SSL_OP_ALLOW_CLIENT_RENEGOTIATION, which module ssl has no name for
+
+
+@pytest.mark.parametrize("offload, instead", [("kernel", "ssl"), ("auto", "go")])
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_not_where_there_may_be_another_handshake(made_loop, certificate, offload, instead, side):
+    """Of TLS 1.2, behind which the kernel can't go on."""
+    loop = made_loop(offload)
+    contexts = {"server": certificate.server(), "client": certificate.client()}
+    contexts["server"].maximum_version = ssl.TLSVersion.TLSv1_2
+    contexts["server"].options |= ssl.OP_NO_RENEGOTIATION
+    contexts[side].options &= ~ssl.OP_NO_RENEGOTIATION
+    if side == "server":
+        contexts["server"].options |= ALLOW_CLIENT_RENEGOTIATION
+
+    async def main():
+        async with both_ends(loop, contexts["server"], contexts["client"]) as (server, client, _):
+            told = {"server": who(server), "client": who(client)}
+            assert told.pop(side) == (instead, instead, "the peer may ask for another handshake, behind which "
+                                      "the kernel can't go on: ssl.OP_NO_RENEGOTIATION rules it out")
+            [other] = told.values()
+            assert "another handshake" not in other.reason
+
+    run(loop, main())
+
+
 @needs_kernel
+@pytest.mark.parametrize("offload", ["kernel", "auto"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_both_sides_are_the_kernels(made_loop, certificate, version):
-    # With 'auto' a client of TLS 1.2 has Go's: its server may ask for another handshake.
-    loop = made_loop("kernel" if version == ssl.TLSVersion.TLSv1_2 else "auto")
+def test_both_sides_are_the_kernels(made_loop, certificate, version, offload):
+    loop = made_loop(offload)
 
     async def main():
         server_context = certificate.server()

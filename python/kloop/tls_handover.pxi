@@ -294,11 +294,34 @@ cdef int _hand_records_over(TLSProtocol t, Handover h) except -1:
     return 0
 
 
+# SSL_OP_ALLOW_CLIENT_RENEGOTIATION of OpenSSL 3, which module ssl has no name for; those before always do.
+cdef object _CLIENT_RENEGOTIATION = 1 << 8
+cdef bint _clients_renegotiate = ssl is not None and ssl.OPENSSL_VERSION_INFO < (3,)
+cdef str _ANOTHER_HANDSHAKE = ('the peer may ask for another handshake, behind which the kernel can\'t go on: '
+                               'ssl.OP_NO_RENEGOTIATION rules it out')
+
+
+cdef bint _may_renegotiate(TLSProtocol t) except -1:
+    """Whether the SSLObject would make another handshake if the peer asked for one, which TLS 1.3 has not."""
+    if t.tls13:
+        return False
+    options = t._sslobj.context.options
+    if options & ssl.OP_NO_RENEGOTIATION:
+        return False
+    return not t.server_side or _clients_renegotiate or bool(options & _CLIENT_RENEGOTIATION)
+
+
 cdef int _start_records(TLSProtocol t, Handover h) except -1:
     cdef StreamCore s = t.stream
     cdef LoopCore loop = t._loop
     cdef kloop_tls request
+    cdef uint32_t offload = loop.tls_offload
+    cdef str because = ''
     cdef int result
+    if offload != KLOOP_TLS_GO and _may_renegotiate(t):
+        if offload == KLOOP_TLS_KERNEL:
+            return h._refuse(_ANOTHER_HANDSHAKE)
+        offload, because = KLOOP_TLS_GO, _ANOTHER_HANDSHAKE
     sent = b''.join(h.sent)
     received = b''.join(h.received)
     unread = t._incoming.read()
@@ -309,7 +332,7 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
         raise
     memset(&request, 0, sizeof(request))
     request.client = not t.server_side
-    request.offload = loop.tls_offload
+    request.offload = offload
     request.workers = loop.tls_workers
     request.threshold = loop.tls_threshold
     request.background = loop.tls_background
@@ -344,7 +367,7 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     t.offloaded = True
     t.framed = False
     loop.tls_go += 1
-    _tell_offload(t, request.tx, request.rx, reason)
+    _tell_offload(t, request.tx, request.rx, reason or because)
     _set_limits(s, t.write_high, t.write_low)
     return _release_openssl(t)
 
