@@ -229,7 +229,7 @@ cdef class TLSProtocol:
             part = min(size, <Py_ssize_t>FEED_SIZE)
             if self.handover is not None:
                 part = size     # all of it: what a handshake leaves unread is handed over with it
-                self.handover._keep(self.handover.received, PyBytes_FromStringAndSize(data, size))
+                self.handover._keep(&self.handover.received, data, size)
             if self.framed:
                 _follow_records(&self.records, <unsigned char *>data, part)
                 if self.records.lost:
@@ -353,7 +353,7 @@ cdef class TLSProtocol:
     cdef int _do_handshake(self) except -1:
         try:
             if self.handover is not None:
-                self.handover._step(self._sslobj)
+                self.handover._step(self)
             else:
                 self._sslobj.do_handshake()
         except _SSL_AGAIN:
