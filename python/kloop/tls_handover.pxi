@@ -99,32 +99,22 @@ cdef class Handover:
                 self._refuse(f'a handshake of more than {HANDSHAKE_MAX >> 10} KiB')
         return 0
 
-    cdef int _step(self, TLSProtocol t) except -1:
-        """One do_handshake(), and the lines that it wrote to the key log."""
-        cdef int fd
-        cdef int64_t before = 0, after = 0
-        cdef int result
-        if self.refused or (self.received.size == 0 and not t.server_side):
-            t._sslobj.do_handshake()    # which has no secrets yet: a ClientHello is all it makes
-            return 0
-        before = _open_window()
-        if before > KEYLOG_MAX:         # of too many handshakes at once; it is emptied behind them
-            self._refuse('the key log is full')
-            t._sslobj.do_handshake()
-            return 0
-        fd = keylog.fd
-        try:
-            t._sslobj.do_handshake()
-        finally:
-            after = lseek(fd, 0, SEEK_END)
-            try:
-                result = _take_lines(&self.lines, fd, before, after)
-                if result == LINES_TOO_MANY:
-                    self._refuse('the key log is full')
-                elif result == LINES_UNREADABLE:
-                    self._refuse('the key log could not be read')
-            finally:
-                _close_window(fd, after)
+    cdef int64_t _begin_step(self) except? -1:
+        """Before a do_handshake() that may write to the key log; answers from where on, or NO_WINDOW."""
+        cdef int64_t begin
+        if self.refused or self.received.size == 0:
+            return NO_WINDOW        # a client's ClientHello has no secrets
+        begin = _open_window()
+        if begin == NO_WINDOW:      # of too many handshakes at once; it is emptied behind them
+            self._refuse(_LOG_FULL)
+        return begin
+
+    cdef int _end_step(self, int64_t begin) except -1:
+        """After it: takes its lines, and has them overwritten in the log."""
+        cdef str failure = _take_lines(&self.lines, keylog.fd, &begin)
+        _close_window(keylog.fd, begin)
+        if failure:
+            self._refuse(failure)
         return 0
 
 

@@ -1,6 +1,7 @@
 # The key log: what the handshakes of all threads have written to it is read and overwritten. See docs/tls.md.
 
 cdef enum:
+    NO_WINDOW = -1                  # instead of an offset in the log
     KEYLOG_MAX = 1024 * 1024        # of the log of all handshakes under way
     KEYLOG_STEP = 2048              # more than the last steps have written
     KEYLOG_KEPT = 64 * 1024         # of overwritten bytes: a file that shrinks gives its memory back, and costs 4 µs
@@ -59,13 +60,15 @@ cdef void _erase_log(int fd, int64_t end) noexcept:
 
 
 cdef int64_t _open_window() noexcept:
-    """Begins a step; answers from where on the key log may have its lines. Is that too far, there is no step."""
+    """Begins a step; answers from where on the key log may have its lines. Is that too far, NO_WINDOW, and there is no step."""
     global _windows
     cdef int64_t begin
     kloop_lock_take(&kloop_key_log_lock)
     begin = _seen
     if begin <= KEYLOG_MAX:
         _windows += 1
+    else:
+        begin = NO_WINDOW
     kloop_lock_give(&kloop_key_log_lock)
     return begin
 
@@ -74,7 +77,8 @@ cdef void _close_window(int fd, int64_t end) noexcept:
     """Ends a step, whose lines have been read up to end: the last one that ends has all lines overwritten."""
     global _windows, _seen
     kloop_lock_take(&kloop_key_log_lock)
-    _windows -= 1
+    if _windows:                # not in the child of a callback that forks
+        _windows -= 1
     _seen = max(_seen, end)
     if _windows == 0 and _seen > _erased:
         _erase_log(fd, _seen)
@@ -85,10 +89,8 @@ cdef struct Lines:
     char *at                # whole lines, of those that a hand-over needs
     Py_ssize_t size
 
-cdef enum LinesResult:
-    LINES_TAKEN
-    LINES_TOO_MANY          # of others, who have the log to themselves for too long
-    LINES_UNREADABLE
+cdef str _LOG_FULL = 'the key log is full'
+cdef str _NO_MEMORY = 'no memory for lines of the key log'
 
 
 cdef void _wipe_lines(Lines *lines) noexcept:
@@ -98,47 +100,57 @@ cdef void _wipe_lines(Lines *lines) noexcept:
         lines.at, lines.size = NULL, 0
 
 
-cdef int _take_lines(Lines *lines, int fd, int64_t before, int64_t after) except -1:
-    """Adds the lines between that a hand-over needs; answers a LinesResult. Others' may be half written, at either end."""
-    cdef int64_t start = before - 1 if before else 0
-    cdef Py_ssize_t size = after - start
+cdef str _take_lines(Lines *lines, int fd, int64_t *at):
+    """Adds the lines from there on that a hand-over needs, and moves there to the log's end; answers why it can't, or ''.
+    Others' lines may be half written, at either end."""
     cdef char[KEYLOG_STEP] few
     cdef char *text = few
-    cdef int result = LINES_TAKEN
-    if after <= before:
-        return LINES_TAKEN
-    if size > KEYLOG_MAX:
-        return LINES_TOO_MANY
-    if size > KEYLOG_STEP:
-        text = <char *>PyMem_RawMalloc(size)
-        if text is NULL:
-            raise MemoryError()
-    try:
-        if pread(fd, text, size, start) != size:
-            result = LINES_UNREADABLE
-        else:
-            _add_lines(lines, text, _needed_lines(text, size, before > 0))
-    finally:
+    cdef int64_t start = at[0] - 1 if at[0] else 0
+    cdef bint skip = at[0] > 0
+    cdef bint added = True
+    cdef Py_ssize_t room = KEYLOG_STEP, size = pread(fd, few, KEYLOG_STEP, start)
+    if size == KEYLOG_STEP:         # there may be more
+        room = lseek(fd, 0, SEEK_END) - start
+        at[0] = start + max(room, size)
+        if room > KEYLOG_MAX:       # of others, who have it all to themselves for too long
+            explicit_bzero(few, KEYLOG_STEP)
+            return _LOG_FULL
+        if room > KEYLOG_STEP:
+            text = <char *>PyMem_RawMalloc(room)
+            if text is not NULL:
+                size = pread(fd, text, room, start)
+            explicit_bzero(few, KEYLOG_STEP)
+            if text is NULL:
+                return _NO_MEMORY
+    elif size > 0:
+        at[0] = max(at[0], start + size)
+    elif size < 0:
+        at[0] = lseek(fd, 0, SEEK_END)
+    if size > 0:
+        added = _add_lines(lines, text, _needed_lines(text, size, skip))
         explicit_bzero(text, size)
-        if text is not few:
-            PyMem_RawFree(text)
-    return result
+    if text is not few:
+        PyMem_RawFree(text)
+    if not added:
+        return _NO_MEMORY
+    return '' if size >= 0 and (text is few or size == room) else 'the key log could not be read'
 
 
-cdef int _add_lines(Lines *lines, const char *text, Py_ssize_t size) except -1:
+cdef bint _add_lines(Lines *lines, const char *text, Py_ssize_t size) noexcept:
+    """False: for want of memory it has not."""
     cdef Lines more
     if size == 0:
-        return 0
+        return True
     more.size = lines.size + size
     more.at = <char *>PyMem_RawMalloc(more.size)    # no realloc(): it would leave a copy behind
     if more.at is NULL:
-        raise MemoryError()
+        return False
     if lines.size:
         memcpy(more.at, lines.at, lines.size)
     memcpy(more.at + lines.size, text, size)
     _wipe_lines(lines)
     lines[0] = more
-    return 0
+    return True
 
 
 cdef Py_ssize_t _needed_lines(char *text, Py_ssize_t size, bint skip) noexcept:
