@@ -126,6 +126,8 @@ cdef int _start_earning(TLSProtocol t, Handover h) except -1:
     if t.tls13:
         _keep_unencrypted(&h.received, h.received.size)
         _keep_unencrypted(&h.sent, h.sent.last)     # of a server, the last step's tickets count
+    _fit_handshake(&h.received)
+    _fit_handshake(&h.sent)
     h.settled = True
     t.earning = h
     t._extra['kloop_tls'] = _WAITING

@@ -10,6 +10,7 @@
 
 cdef enum:
     HANDSHAKE_MAX = 512 * 1024      # bytes, both directions together
+    HANDSHAKE_USUAL = 8 * 1024      # of one direction: so far no more memory is taken than there are bytes
 
 cdef dict _OFFLOADS = {'auto': KLOOP_TLS_AUTO, 'kernel': KLOOP_TLS_KERNEL, 'go': KLOOP_TLS_GO, 'off': KLOOP_TLS_HOST}
 cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
@@ -18,19 +19,24 @@ cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 cdef struct HandshakeBytes:
     # What has passed in one direction of a handshake.
     unsigned char *at
-    Py_ssize_t size
+    Py_ssize_t size, room
     Py_ssize_t last                 # where begins what has passed last
 
 
 cdef int _add_handshake(HandshakeBytes *kept, const void *data, Py_ssize_t size) except -1:
     cdef unsigned char *larger
+    cdef Py_ssize_t room = kept.size + size
     if size == 0:
         return 0
-    larger = <unsigned char *>PyMem_RawRealloc(kept.at, kept.size + size)
-    if larger is NULL:
-        raise MemoryError()
-    memcpy(larger + kept.size, data, size)
-    kept.at, kept.last = larger, kept.size
+    if room > kept.room:
+        if room > HANDSHAKE_USUAL:
+            room *= 2
+        larger = <unsigned char *>PyMem_RawRealloc(kept.at, room)
+        if larger is NULL:
+            raise MemoryError()
+        kept.at, kept.room = larger, room
+    memcpy(kept.at + kept.size, data, size)
+    kept.last = kept.size
     kept.size += size
     return 0
 
@@ -38,7 +44,6 @@ cdef int _add_handshake(HandshakeBytes *kept, const void *data, Py_ssize_t size)
 cdef void _keep_unencrypted(HandshakeBytes *kept, Py_ssize_t end) noexcept:
     """Drops, of what ends there, the records that TLS 1.3 has encrypted, in which nothing can be seen."""
     cdef unsigned char *at = kept.at
-    cdef unsigned char *smaller
     cdef Py_ssize_t begin = 0, size, left = 0
     while begin + RECORD_HEADER <= end:
         size = RECORD_HEADER + ((<Py_ssize_t>at[begin + 3] << 8) | at[begin + 4])
@@ -50,10 +55,15 @@ cdef void _keep_unencrypted(HandshakeBytes *kept, Py_ssize_t end) noexcept:
     memmove(at + left, at + end, kept.size - end)
     kept.last = left
     kept.size -= end - left
-    if kept.at is not NULL:
+
+
+cdef void _fit_handshake(HandshakeBytes *kept) noexcept:
+    """Gives back what memory there is too much."""
+    cdef unsigned char *smaller
+    if kept.room > kept.size:
         smaller = <unsigned char *>PyMem_RawRealloc(kept.at, kept.size)
         if smaller is not NULL:
-            kept.at = smaller
+            kept.at, kept.room = smaller, kept.size
 
 
 cdef void _drop_handshake(HandshakeBytes *kept) noexcept:
@@ -111,8 +121,9 @@ cdef class Handover:
 
     cdef int _end_step(self, int64_t begin) except -1:
         """After it: takes its lines, and has them overwritten in the log."""
-        cdef str failure = _take_lines(&self.lines, keylog.fd, &begin)
-        _close_window(keylog.fd, begin)
+        cdef int fd = keylog.fd
+        cdef str failure = _take_lines(&self.lines, fd, &begin)
+        _close_window(fd, begin)
         if failure:
             self._refuse(failure)
         return 0
@@ -130,7 +141,8 @@ cdef bint _is_armed(object context) except -1:
 cdef bint _is_ready(object context, bint server_side) except -1:
     """Whether nothing speaks against a hand-over that tls_offload.wrap() would have to look at."""
     return (type(context) is _stock_context and _is_armed(context)
-            and not (server_side and (context.sni_callback is not None or context.post_handshake_auth)))
+            and not (server_side and (context.sni_callback is not None
+                                      or getattr(context, 'post_handshake_auth', False))))
 
 
 cdef int _prepare_handover(TLSProtocol t) except -1:
