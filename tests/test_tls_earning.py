@@ -91,6 +91,27 @@ def test_a_short_connection_is_never_handed_over(loop, certificate, client_conte
     run(loop, main())
 
 
+@pytest.mark.parametrize("loop", [0, AFTER], indirect=True)
+def test_a_handshake_of_many_bytes(loop, certificate, client_context, tmp_path):
+    """A chain of 30 KiB, of which the first certificate is enough."""
+    text = certificate.certificate.read_text()
+    chain = tmp_path / "chain.pem"
+    chain.write_text(text * (30 * 1024 // len(ssl.PEM_cert_to_DER_cert(text))))
+    context = certificate.server()
+    context.load_cert_chain(chain, certificate.key)
+    data = pattern(AFTER)
+
+    async def main():
+        async with both_ends(loop, context, client_context) as (server, client, protocol):
+            client.write(data)
+            await protocol.received(1 + len(data))
+            assert protocol.data[1:] == data
+            await asyncio.sleep(0)
+            assert handed_over(server, client)
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize("make", [Alternating, lambda: BufferedRecorder(1000)], ids=["Protocol", "BufferedProtocol"])
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_data_of_one_direction(loop, certificate, client_context, direction, make):

@@ -180,6 +180,7 @@ class LoopCore:
     tls_threshold: int
     tls_after: int
     tls_idle: float
+    watches_key_log: bool
     tls_background: int
     tls_hints: int
     def _close_core(self) -> None: ...

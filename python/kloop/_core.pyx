@@ -17,7 +17,7 @@ from cpython.number cimport PyNumber_AsSsize_t
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno as c_errno
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 from posix.unistd cimport close as posix_close
 
@@ -62,6 +62,7 @@ include "transport_methods.pxi"
 include "tls.pxi"
 include "tls_data.pxi"
 include "tls_earning.pxi"
+include "tls_keylog.pxi"
 include "tls_handover.pxi"
 include "tls_transport.pxi"
 include "listener.pxi"

@@ -66,6 +66,7 @@ cdef class LoopCore:
     cdef readonly uint32_t tls_offload, tls_workers, tls_threshold     # of TLSOptions
     cdef readonly uint64_t tls_after
     cdef readonly double tls_idle
+    cdef public bint watches_key_log    # KeyLog.watch(): a look at it is scheduled
     cdef readonly uint32_t tls_background, tls_hints
     cdef uint64_t tls_kernel, tls_go, tls_ssl   # counts of connections by who has their records
     cdef object generation              # of the process that made this loop

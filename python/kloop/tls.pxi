@@ -229,7 +229,7 @@ cdef class TLSProtocol:
             part = min(size, <Py_ssize_t>FEED_SIZE)
             if self.handover is not None:
                 part = size     # all of it: what a handshake leaves unread is handed over with it
-                self.handover._keep(self.handover.received, PyBytes_FromStringAndSize(data, size))
+                self.handover._keep(&self.handover.received, data, size)
             if self.framed:
                 _follow_records(&self.records, <unsigned char *>data, part)
                 if self.records.lost:
@@ -351,15 +351,22 @@ cdef class TLSProtocol:
                 f'aborting the connection'), 'Fatal error on transport')
 
     cdef int _do_handshake(self) except -1:
+        cdef Handover h = self.handover
+        cdef int64_t window = NO_WINDOW if h is None else h._begin_step()
         try:
-            if self.handover is not None:
-                self.handover._step(self._sslobj)
-            else:
-                self._sslobj.do_handshake()
+            self._sslobj.do_handshake()
         except _SSL_AGAIN:
+            if window != NO_WINDOW:
+                h._end_step(window)
             return _send_control(self)
-        except Exception as exc:
+        except BaseException as exc:
+            if window != NO_WINDOW:
+                h._end_step(window)
+            if not isinstance(exc, Exception):
+                raise
             return self._on_handshake_complete(exc)
+        if window != NO_WINDOW:
+            h._end_step(window)
         return self._on_handshake_complete(None)
 
     cdef int _on_handshake_complete(self, object failure) except -1:

@@ -319,7 +319,7 @@ cdef int _send_control(TLSProtocol t) except -1:
     data = t.outgoing_read()
     if data:
         if t.handover is not None:
-            t.handover._keep(t.handover.sent, data)
+            t.handover._keep(&t.handover.sent, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         _send_below(t, data)
     return 0
 

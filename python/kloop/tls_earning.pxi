@@ -22,6 +22,7 @@ cdef enum:
     RECORD_CREDIT = 1024        # bytes that a record counts beside its own
     IDLE_AT_ONCE = 16           # idle connections handed over in one iteration: one or two milliseconds
     LOOKS_AT_ONCE = 4096        # connections looked at in one: 0.4 milliseconds
+    LOOKS_TO_RELEASE = 16       # so many looks takes the one whether OpenSSL's object can be freed
 
 cdef struct Passed:
     uint64_t records            # whole ones
@@ -34,41 +35,75 @@ cdef struct Passed:
     uint32_t last_room, part_room
 
 
-cdef int _make_room(Passed *p, uint32_t size) except -1:
-    cdef unsigned char *larger
-    if p.part_room < size:
-        larger = <unsigned char *>PyMem_RawRealloc(p.part, size)
-        if larger is NULL:
+cdef unsigned char *_with_room(unsigned char *at, uint32_t *room, uint32_t size) except NULL:
+    if room[0] < size:
+        at = <unsigned char *>PyMem_RawRealloc(at, size)
+        if at is NULL:
             raise MemoryError()
-        p.part, p.part_room = larger, size
-    return 0
+        room[0] = size
+    return at
+
+
+cdef inline uint32_t _record_size(const unsigned char *header) noexcept:
+    return RECORD_HEADER + ((<uint32_t>header[3] << 8) | header[4])
 
 
 cdef int _count_passed(Passed *p, const unsigned char *data, Py_ssize_t size) except -1:
     """Takes what has passed; answers 0, or 1 if these are no records."""
-    cdef uint32_t n
+    cdef const unsigned char *last = NULL
+    cdef uint32_t n = 0, last_size = 0
     p.size += size
-    while size:
-        if p.have < RECORD_HEADER:
-            _make_room(p, RECORD_HEADER)
-            n = min(<Py_ssize_t>(RECORD_HEADER - p.have), size)
-        else:
-            n = min(<Py_ssize_t>(p.part_size - p.have), size)
-        memcpy(p.part + p.have, data, n)
-        p.have += n
+    if p.have:
+        n = _complete_passed(p, data, size)
+        if p.part_size > RECORD_HEADER + RECORD_BODY:
+            return 1
         data += n
         size -= n
-        if p.have == RECORD_HEADER:
-            p.part_size = RECORD_HEADER + ((<uint32_t>p.part[3] << 8) | p.part[4])
-            if p.part_size > RECORD_HEADER + RECORD_BODY:
-                return 1
-            _make_room(p, p.part_size)
-        if p.have >= RECORD_HEADER and p.have == p.part_size:
-            p.records += 1
-            p.last, p.part = p.part, p.last
-            p.last_room, p.part_room = p.part_room, p.last_room
-            p.last_size, p.have = p.have, 0
+    # Of those that came whole, none but the last is copied.
+    while size >= RECORD_HEADER:
+        n = _record_size(data)
+        if n > RECORD_HEADER + RECORD_BODY:
+            return 1
+        if size < n:
+            break
+        p.records += 1
+        last, last_size = data, n
+        data += n
+        size -= n
+    if last is not NULL:
+        p.last = _with_room(p.last, &p.last_room, last_size)
+        memcpy(p.last, last, last_size)
+        p.last_size = last_size
+    if size:
+        p.part_size = _record_size(data) if size >= RECORD_HEADER else 0
+        p.part = _with_room(p.part, &p.part_room, max(p.part_size, <uint32_t>RECORD_HEADER))
+        memcpy(p.part, data, size)
+        p.have = size
     return 0
+
+
+cdef uint32_t _complete_passed(Passed *p, const unsigned char *data, Py_ssize_t size) except? 0:
+    """Goes on with the record that is not whole; answers how many bytes are of it."""
+    cdef uint32_t n = 0, taken = 0
+    if p.have < RECORD_HEADER:
+        taken = min(<Py_ssize_t>(RECORD_HEADER - p.have), size)
+        memcpy(p.part + p.have, data, taken)
+        p.have += taken
+        if p.have < RECORD_HEADER:
+            return taken
+        p.part_size = _record_size(p.part)
+        if p.part_size > RECORD_HEADER + RECORD_BODY:
+            return taken
+        p.part = _with_room(p.part, &p.part_room, p.part_size)
+    n = min(<Py_ssize_t>(p.part_size - p.have), size - taken)
+    memcpy(p.part + p.have, data + taken, n)
+    p.have += n
+    if p.have == p.part_size:
+        p.records += 1
+        p.last, p.part = p.part, p.last
+        p.last_room, p.part_room = p.part_room, p.last_room
+        p.last_size, p.have = p.have, 0
+    return taken + n
 
 
 cdef void _free_passed(Passed *p) noexcept:
@@ -77,42 +112,27 @@ cdef void _free_passed(Passed *p) noexcept:
     memset(p, 0, sizeof(Passed))
 
 
-cdef bytes _without_data(bytes stream):
-    """Without the records that TLS 1.3 has encrypted, in which nothing can be seen."""
-    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(stream)
-    cdef Py_ssize_t begin = 0, size = PyBytes_GET_SIZE(stream), end
-    cdef list parts = []
-    while begin + RECORD_HEADER <= size:
-        end = begin + RECORD_HEADER + ((<Py_ssize_t>at[begin + 3] << 8) | at[begin + 4])
-        if at[begin] != RECORD_TYPE_DATA or end > size:
-            parts.append(stream[begin:end])
-        begin = end
-    return b''.join(parts)
-
-
 cdef object _WAITING = TLSOffload('ssl', 'ssl', 'it has carried too little for a hand-over to pay so far')
 
 
 cdef int _start_earning(TLSProtocol t, Handover h) except -1:
     """The handshake is complete, and the SSLObject goes on for now."""
-    cdef bytes received = _joined(h.received), sent, last, unread
+    cdef bytes unread
     if t._incoming.pending:
         unread = t._incoming.read()
         t.incoming_write(unread)
-        received = received[:len(received) - len(unread)]
+        h.received.size -= PyBytes_GET_SIZE(unread)
         _count_passed(&h.since_received, <const unsigned char *>PyBytes_AS_STRING(unread), PyBytes_GET_SIZE(unread))
-    # Of a server of TLS 1.3, the last step's tickets count.
-    last = h.sent.pop() if h.sent else b''
-    sent = _joined(h.sent)
     if t.tls13:
-        received, sent = _without_data(received), _without_data(sent)
-    h.received, h.sent = [received], [sent, last]
-    h._drop_lines()
+        _keep_unencrypted(&h.received, h.received.size)
+        _keep_unencrypted(&h.sent, h.sent.last)     # of a server, the last step's tickets count
+    _fit_handshake(&h.received)
+    _fit_handshake(&h.sent)
     h.settled = True
     t.earning = h
     t._extra['kloop_tls'] = _WAITING
     t._loop.tls_ssl += 1
-    if t._loop.tls_idle > 0 and t.tls13 and t.scratch.snapshot.can_release(t._sslobj):
+    if t._loop.tls_idle > 0 and t.tls13 and t.server_side:
         t.scratch.earning.add(t)
         if not t.scratch.looking:
             t.scratch.looking = True
@@ -133,6 +153,14 @@ cdef int _stop_earning(TLSProtocol t) except -1:
     return 0
 
 
+cdef bint _can_release(TLSProtocol t) noexcept:
+    """Whether a hand-over would free OpenSSL's object, which is what one without much to protect is for."""
+    try:
+        return t.scratch.snapshot.can_release(t._sslobj)
+    except Exception:       # for want of memory: then it is kept
+        return False
+
+
 def _look_for_idle(LoopCore loop, list rest):
     """Has those handed over that nothing has passed since the last time. rest: who is still to be looked at."""
     cdef TLSScratch scratch = loop.tls
@@ -142,7 +170,7 @@ def _look_for_idle(LoopCore loop, list rest):
     cdef uint64_t passed
     if rest is None:
         rest = list(scratch.earning)
-    while rest and left and looks:
+    while rest and left and looks > 0:
         looks -= 1
         t = rest.pop()
         h = t.earning
@@ -151,6 +179,10 @@ def _look_for_idle(LoopCore loop, list rest):
         passed = h.since_received.size + h.since_sent.size
         if passed != h.passed:
             h.passed = passed
+            continue
+        if not _can_release(t):
+            looks -= LOOKS_TO_RELEASE
+            scratch.earning.discard(t)
             continue
         h.idle = True
         left -= 1
@@ -178,10 +210,6 @@ def _give_back(TLSScratch scratch):
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended)
     scratch.idle = 0
     scratch.keeps = (ended.tv_sec - begun.tv_sec) * 1_000_000_000 + ended.tv_nsec - begun.tv_nsec > TRIM_MOST_NS
-
-
-cdef inline bytes _joined(list parts):
-    return parts[0] if len(parts) == 1 else b''.join(parts)
 
 
 cdef int _earn(TLSProtocol t, Passed *p, const char *data, Py_ssize_t size) except -1:

@@ -9,101 +9,76 @@
 # is freed: see ssl_snapshot.py.
 
 cdef enum:
-    HANDSHAKE_MAX = 512 * 1024      # bytes of one direction
-    KEYLOG_MAX = 1024 * 1024        # of the log of all handshakes under way
-    KEYLOG_STEP = 2048              # more than the last steps have written
-    KEYLOG_KEPT = 64 * 1024         # of overwritten bytes: a file that shrinks gives its memory back, and costs 4 µs
-
-cdef extern from "<unistd.h>" nogil:
-    enum: SEEK_END
-    ssize_t pread(int fd, void *to, size_t size, int64_t offset)
-    int64_t lseek(int fd, int64_t offset, int whence)
-    ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
-    int ftruncate(int fd, int64_t size)
-
-cdef extern from "<string.h>" nogil:
-    void explicit_bzero(void *at, size_t size)
+    HANDSHAKE_MAX = 512 * 1024      # bytes, both directions together
+    HANDSHAKE_USUAL = 8 * 1024      # of one direction: so far no more memory is taken than there are bytes
 
 cdef dict _OFFLOADS = {'auto': KLOOP_TLS_AUTO, 'kernel': KLOOP_TLS_KERNEL, 'go': KLOOP_TLS_GO, 'off': KLOOP_TLS_HOST}
 cdef dict _OFFLOAD_NAMES = {KLOOP_TLS_KERNEL: 'kernel', KLOOP_TLS_GO: 'go'}
 
 
-# Handshakes, of all threads, that are in a step: what they write to the key log is still to be read. The GIL, or
-# kloop_key_log_lock, is kept while it is looked at and the log is emptied, so that no handshake begins a step in the middle.
-cdef int _windows = 0
-# Up to here the log was overwritten, and up to there it was seen: at least as far.
-cdef int64_t _erased = 0, _seen = 0
-cdef char[KEYLOG_STEP] _zeros
+cdef struct HandshakeBytes:
+    # What has passed in one direction of a handshake.
+    unsigned char *at
+    Py_ssize_t size, room
+    Py_ssize_t last                 # where begins what has passed last
 
 
-def empty_key_log(int fd):
-    """Removes all lines, unless a handshake is to read them; answers how many bytes are new since they were."""
-    cdef int64_t size, new
-    kloop_lock_take(&kloop_key_log_lock)
-    size = lseek(fd, 0, SEEK_END)
-    new = size - _erased
-    if size > 0 and _windows == 0:
-        _truncate_log(fd)
-    kloop_lock_give(&kloop_key_log_lock)
-    return new
+cdef int _add_handshake(HandshakeBytes *kept, const void *data, Py_ssize_t size) except -1:
+    cdef unsigned char *larger
+    cdef Py_ssize_t room = kept.size + size
+    if size == 0:
+        return 0
+    if room > kept.room:
+        if room > HANDSHAKE_USUAL:
+            room *= 2
+        larger = <unsigned char *>PyMem_RawRealloc(kept.at, room)
+        if larger is NULL:
+            raise MemoryError()
+        kept.at, kept.room = larger, room
+    memcpy(kept.at + kept.size, data, size)
+    kept.last = kept.size
+    kept.size += size
+    return 0
 
 
-def forget_key_log():
-    """In a forked child, whose log is another one, and none of whose handshakes is in a step."""
-    global _windows, _erased, _seen
-    kloop_lock_reset(&kloop_key_log_lock)
-    _windows = _erased = _seen = 0
+cdef void _keep_unencrypted(HandshakeBytes *kept, Py_ssize_t end) noexcept:
+    """Drops, of what ends there, the records that TLS 1.3 has encrypted, in which nothing can be seen."""
+    cdef unsigned char *at = kept.at
+    cdef Py_ssize_t begin = 0, size, left = 0
+    while begin + RECORD_HEADER <= end:
+        size = RECORD_HEADER + ((<Py_ssize_t>at[begin + 3] << 8) | at[begin + 4])
+        if at[begin] != RECORD_TYPE_DATA or begin + size > end:
+            size = min(size, end - begin)
+            memmove(at + left, at + begin, size)
+            left += size
+        begin += size
+    memmove(at + left, at + end, kept.size - end)
+    kept.last = left
+    kept.size -= end - left
 
 
-cdef void _truncate_log(int fd) noexcept:
-    global _erased, _seen
-    if ftruncate(fd, 0) == 0:
-        _erased = _seen = 0
+cdef void _fit_handshake(HandshakeBytes *kept) noexcept:
+    """Gives back what memory there is too much."""
+    cdef unsigned char *smaller
+    if kept.room > kept.size:
+        smaller = <unsigned char *>PyMem_RawRealloc(kept.at, kept.size)
+        if smaller is not NULL:
+            kept.at, kept.room = smaller, kept.size
 
 
-cdef void _erase_log(int fd, int64_t end) noexcept:
-    """Overwrites what was read but its last byte, which ends a line or belongs to one that somebody is writing."""
-    global _erased
-    cdef int64_t size = end - 1 - _erased
-    if end > KEYLOG_KEPT or size > KEYLOG_STEP or (size > 0 and pwrite(fd, _zeros, size, _erased) != size):
-        _truncate_log(fd)
-    elif size > 0:
-        _erased = end
-
-
-cdef int64_t _open_window() noexcept:
-    """Begins a step; answers from where on the key log may have its lines. Is that too far, there is no step."""
-    global _windows
-    cdef int64_t begin
-    kloop_lock_take(&kloop_key_log_lock)
-    begin = _seen
-    if begin <= KEYLOG_MAX:
-        _windows += 1
-    kloop_lock_give(&kloop_key_log_lock)
-    return begin
-
-
-cdef void _close_window(int fd, int64_t end) noexcept:
-    """Ends a step, whose lines have been read up to end: the last one that ends has all lines overwritten."""
-    global _windows, _seen
-    kloop_lock_take(&kloop_key_log_lock)
-    _windows -= 1
-    _seen = max(_seen, end)
-    if _windows == 0 and _seen > _erased:
-        _erase_log(fd, _seen)
-    kloop_lock_give(&kloop_key_log_lock)
+cdef void _drop_handshake(HandshakeBytes *kept) noexcept:
+    PyMem_RawFree(kept.at)
+    memset(kept, 0, sizeof(HandshakeBytes))
 
 
 @cython.final
 cdef class Handover:
     """What is collected of a handshake: what was sent, what the SSLObject was given, and secrets."""
 
-    cdef list sent
-    cdef list received
-    cdef Py_ssize_t size
-    cdef char *log
-    cdef Py_ssize_t log_size
-    cdef object refused             # why there will be no hand-over; '' as long as there may be one
+    cdef HandshakeBytes sent
+    cdef HandshakeBytes received
+    cdef Lines lines
+    cdef str refused                # why there will be no hand-over; '' as long as there may be one
     cdef bint settled               # the handshake is over: what passes now is counted, see tls_earning.pxi
     cdef bint idle                  # for long enough
     cdef uint64_t passed            # bytes, when it was last looked whether it is
@@ -111,132 +86,63 @@ cdef class Handover:
 
     def __cinit__(self):
         self.passed = <uint64_t>-1
-        self.sent = []
-        self.received = []
         self.refused = ''
 
     def __dealloc__(self):
-        self._wipe()
+        _wipe_lines(&self.lines)
+        _drop_handshake(&self.sent)
+        _drop_handshake(&self.received)
         _free_passed(&self.since_sent)
         _free_passed(&self.since_received)
 
-    cdef void _wipe(self) noexcept:
-        if self.log is not NULL:
-            explicit_bzero(self.log, self.log_size)
-            PyMem_RawFree(self.log)
-            self.log = NULL
-            self.log_size = 0
-
-    cdef int _drop_lines(self) except -1:
-        """Keeps the secrets that the records behind the handshake have, for however long."""
-        cdef Py_ssize_t begin = 0, end, kept = 0, old = self.log_size
-        cdef char *log = self.log
-        cdef char *smaller
-        while begin < old:
-            end = begin
-            while end < old and log[end] != b'\n':
-                end += 1
-            end += 1
-            if _is_traffic_line(log + begin, end - begin):
-                memmove(log + kept, log + begin, end - begin)
-                kept += end - begin
-            begin = end
-        if old:
-            explicit_bzero(log + kept, old - kept)
-            smaller = <char *>PyMem_RawRealloc(log, kept + 1)
-            if smaller is not NULL:
-                self.log = smaller
-            self.log_size = kept
-        return 0
-
-    cdef int _refuse(self, object reason) except -1:
+    cdef int _refuse(self, str reason) except -1:
         self.refused = reason
-        self.sent.clear()
-        self.received.clear()
-        self._wipe()
+        _drop_handshake(&self.sent)
+        _drop_handshake(&self.received)
+        _wipe_lines(&self.lines)
         return 0
 
-    cdef int _keep(self, list where, object data) except -1:
+    cdef int _keep(self, HandshakeBytes *where, const void *data, Py_ssize_t size) except -1:
         if not self.refused:
-            self.size += PyBytes_GET_SIZE(data)
-            where.append(data)
-            if self.size > HANDSHAKE_MAX:
+            _add_handshake(where, data, size)
+            if self.sent.size + self.received.size > HANDSHAKE_MAX:
                 self._refuse(f'a handshake of more than {HANDSHAKE_MAX >> 10} KiB')
         return 0
 
-    cdef int _step(self, object sslobj) except -1:
-        """One do_handshake(), and the lines that it wrote to the key log."""
+    cdef int64_t _begin_step(self) except? -1:
+        """Before a do_handshake() that may write to the key log; answers from where on, or NO_WINDOW."""
+        cdef int64_t begin
+        if self.refused or self.received.size == 0:
+            return NO_WINDOW        # a client's ClientHello has no secrets
+        begin = _open_window()
+        if begin == NO_WINDOW:      # of too many handshakes at once; it is emptied behind them
+            self._refuse(_LOG_FULL)
+        return begin
+
+    cdef int _end_step(self, int64_t begin) except -1:
+        """After it: takes its lines, and has them overwritten in the log."""
         cdef int fd = keylog.fd
-        cdef int64_t before = 0, after = 0
-        if not self.refused:
-            before = _open_window()
-            if before > KEYLOG_MAX:     # of too many handshakes at once; it is emptied behind them
-                self._refuse('the key log is full')
-        if self.refused:
-            sslobj.do_handshake()
-            return 0
-        try:
-            sslobj.do_handshake()
-        finally:
-            after = lseek(fd, 0, SEEK_END)
-            try:
-                self._take_lines(fd, before, after)
-            finally:
-                _close_window(fd, after)
-        return 0
-
-    cdef int _take_lines(self, int fd, int64_t before, int64_t after) except -1:
-        """Keeps the whole lines between. Others' may be half written, at either end."""
-        cdef int64_t start = before - 1 if before else 0
-        cdef Py_ssize_t size = after - start
-        cdef char *lines
-        if after <= before:
-            return 0
-        if size > KEYLOG_MAX:       # of others, who have it all to themselves for too long
-            return self._refuse('the key log is full')
-        lines = <char *>PyMem_RawMalloc(self.log_size + size)
-        if lines is NULL:
-            raise MemoryError()
-        if pread(fd, lines + self.log_size, size, start) != size:
-            explicit_bzero(lines + self.log_size, size)
-            PyMem_RawFree(lines)
-            return self._refuse('the key log could not be read')
-        if self.log_size:
-            memcpy(lines, self.log, self.log_size)
-        size = _whole_lines(lines + self.log_size, size, before > 0) + self.log_size
-        self._wipe()
-        self.log = lines
-        self.log_size = size
+        cdef str failure = _take_lines(&self.lines, fd, &begin)
+        _close_window(fd, begin)
+        if failure:
+            self._refuse(failure)
         return 0
 
 
-# What a hand-over needs of a key log: RFC 9850. Other lines are secrets of the handshake itself, and of exporters.
-cdef tuple _TRAFFIC_LABELS = (b'CLIENT_RANDOM ', b'CLIENT_TRAFFIC_SECRET_0 ', b'SERVER_TRAFFIC_SECRET_0 ')
+cdef object _stock_context = None if ssl is None else ssl.SSLContext
 
 
-cdef bint _is_traffic_line(const char *line, Py_ssize_t size):
-    cdef bytes label
-    for label in _TRAFFIC_LABELS:
-        if size > PyBytes_GET_SIZE(label) and memcmp(line, PyBytes_AS_STRING(label), PyBytes_GET_SIZE(label)) == 0:
-            return True
-    return False
+cdef bint _is_armed(object context) except -1:
+    """Whether the handshakes of a context write to the key log, as KeyLog.arm() has had them do; it says why if not."""
+    ref = (<dict>keylog._armed).get(<Py_ssize_t><PyObject *>context)
+    return ref is not None and ref() is context and context.keylog_filename == keylog.path
 
 
-cdef Py_ssize_t _whole_lines(char *text, Py_ssize_t size, bint skip) noexcept:
-    """Moves the whole lines of text to its beginning, without the first one if `skip`; answers their bytes."""
-    cdef Py_ssize_t begin = 0, end = size
-    if skip:
-        while begin < size and text[begin] != b'\n':
-            begin += 1
-        begin += 1
-    while end > begin and text[end - 1] != b'\n':
-        end -= 1
-    if begin >= end:
-        explicit_bzero(text, size)
-        return 0
-    memmove(text, text + begin, end - begin)
-    explicit_bzero(text + (end - begin), size - (end - begin))
-    return end - begin
+cdef bint _is_ready(object context, bint server_side) except -1:
+    """Whether nothing speaks against a hand-over that tls_offload.wrap() would have to look at."""
+    return (type(context) is _stock_context and _is_armed(context)
+            and not (server_side and (context.sni_callback is not None
+                                      or getattr(context, 'post_handshake_auth', False))))
 
 
 cdef int _prepare_handover(TLSProtocol t) except -1:
@@ -247,14 +153,19 @@ cdef int _prepare_handover(TLSProtocol t) except -1:
             t._incoming, t._outgoing, server_side=bool(t.server_side), server_hostname=t.server_hostname)
         t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', "it is switched off (offload='off')")
         return 0
-    t._sslobj, reason = _wrap_armed(
-        t._sslcontext, t._incoming, t._outgoing, bool(t.server_side), t.server_hostname)
+    if _is_ready(t._sslcontext, t.server_side):
+        reason = ''
+        t._sslobj = t._sslcontext.wrap_bio(
+            t._incoming, t._outgoing, server_side=bool(t.server_side), server_hostname=t.server_hostname)
+    else:
+        t._sslobj, reason = _wrap_armed(
+            t._sslcontext, t._incoming, t._outgoing, bool(t.server_side), t.server_hostname)
     if not reason and not _is_stock(t._sslobj):
         reason = 'reading and writing are not those of ssl.SSLObject'
     t.handover = Handover.__new__(Handover)
     if reason:
         t.handover._refuse(reason)
-    else:
+    elif not loop.watches_key_log:
         keylog.watch(loop)
     return 0
 
@@ -266,9 +177,11 @@ cdef int _finish_handover(TLSProtocol t) except -1:
     if not h.refused and t.stream is None:
         h._refuse('the transport below is not a socket of the loop')
     if not h.refused:
-        reason = keylog.arm(t._sslobj.context)   # which a callback may have put in the place of the first one
-        if reason:
-            h._refuse(reason)
+        # A callback may have put another one in the place of the first.
+        if not _is_armed(t._sslobj._sslobj.context):
+            reason = keylog.arm(t._sslobj.context)
+            if reason:
+                h._refuse(reason)
     if not h.refused and t._loop.tls_after and t.framed:
         return _start_earning(t, h)
     return _hand_records_over(t, h)
@@ -282,7 +195,7 @@ cdef int _hand_records_over(TLSProtocol t, Handover h) except -1:
     except Exception as exc:
         h._refuse(f'{type(exc).__name__}: {exc}')
     finally:
-        h._wipe()
+        _wipe_lines(&h.lines)
     if h.refused:
         t._extra['kloop_tls'] = TLSOffload('ssl', 'ssl', h.refused)
         if not h.settled:
@@ -322,8 +235,6 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
         if offload == KLOOP_TLS_KERNEL:
             return h._refuse(_ANOTHER_HANDSHAKE)
         offload, because = KLOOP_TLS_GO, _ANOTHER_HANDSHAKE
-    sent = b''.join(h.sent)
-    received = b''.join(h.received)
     unread = t._incoming.read()
     try:
         behind = unread + _behind(t, s, False)
@@ -337,10 +248,10 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     request.threshold = loop.tls_threshold
     request.background = loop.tls_background
     request.hints = loop.tls_hints
-    request.sent = <uint64_t>PyBytes_AS_STRING(sent)
-    request.sent_len = PyBytes_GET_SIZE(sent)
-    request.received = <uint64_t>PyBytes_AS_STRING(received)
-    request.received_len = PyBytes_GET_SIZE(received)
+    request.sent = <uint64_t>h.sent.at
+    request.sent_len = h.sent.size
+    request.received = <uint64_t>h.received.at
+    request.received_len = h.received.size
     if h.settled:
         request.sent_records = h.since_sent.records
         request.last_sent = <uint64_t>h.since_sent.last
@@ -352,8 +263,8 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
         request.received_len -= PyBytes_GET_SIZE(unread)
     request.behind = <uint64_t>PyBytes_AS_STRING(behind)
     request.behind_len = PyBytes_GET_SIZE(behind)
-    request.log = <uint64_t>h.log
-    request.log_len = h.log_size
+    request.log = <uint64_t>h.lines.at
+    request.log_len = h.lines.size
     loop._check_core()
     result = kloop_lib.tls_start(loop.k, s.id, &request)
     _release_owners(loop.k)
@@ -375,7 +286,7 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
 cdef int _release_openssl(TLSProtocol t) except -1:
     """Frees the most of the SSLObject, if it is of no more use."""
     try:
-        if not t.tls13 or not t.scratch.snapshot.can_release(t._sslobj):
+        if not t.tls13 or not t.server_side or not t.scratch.snapshot.can_release(t._sslobj):
             return 0
         t.scratch.snapshot.release_openssl(t._sslobj)
     except Exception:       # for want of memory: then it is kept

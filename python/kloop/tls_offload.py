@@ -126,7 +126,6 @@ class KeyLog:
         self.fd = -1
         self.path = ''
         self._armed: dict[int, weakref.ref[Any]] = {}
-        self._watching: weakref.WeakSet[Any] = weakref.WeakSet()
         # A second thread must not see a context half armed. _forget() may come while this one holds it.
         self._lock = threading.RLock()
 
@@ -179,14 +178,14 @@ class KeyLog:
 
     def watch(self, loop: Any) -> None:
         """Clears the log now and then: a context that is armed may be used elsewhere too, and writes on."""
-        if loop not in self._watching:
-            self._watching.add(loop)
+        if not loop.watches_key_log:
+            loop.watches_key_log = True
             # In no connection's context, whose variables would live as long as this goes on.
             loop.call_later(_LOOK_S, self._look, loop, _LOOK_S, context=contextvars.Context())
 
     def _look(self, loop: Any, interval: float) -> None:
         if not self._armed:
-            self._watching.discard(loop)
+            loop.watches_key_log = False
             return
         interval = _LOOK_S if self.clear() else min(2 * interval, _LOOK_MAX_S)
         loop.call_later(interval, self._look, loop, interval)
