@@ -2,6 +2,7 @@
 
     python tests/compat/run.py                      every suite, on asyncio and kloop
     python tests/compat/run.py uvloop aiohttp       some suites only
+    python tests/compat/run.py uvloop --files tcp   of its test files only those
     python tests/compat/run.py --compare            beside them uvloop and rloop, for the table
     python tests/compat/run.py --control FILE       with what an earlier run, of another driver, has found on asyncio
     python tests/compat/run.py --pythons 3.10 3.14  CPython's own suite on these

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import fnmatch
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -31,8 +32,9 @@ JOBS = 2
 class SuiteRun:
     """One suite on all loops."""
 
-    def __init__(self, suite, loops, jobs, control=None):
+    def __init__(self, suite, loops, jobs, control=None, only=""):
         self.suite = suite
+        self.only = only        # files whose names this pattern matches anywhere
         self.loops = loops
         self.control = control  # what an earlier run has found on asyncio, or None
         # Tests that share one database or server would meet each other's data.
@@ -67,8 +69,8 @@ class SuiteRun:
         """The test files, the largest first, so that none runs alone at the end."""
         found = {path for pattern in self.suite.files for path in self.folder.glob(pattern)}
         names = {str(path.relative_to(self.folder)): path.stat().st_size for path in found}
-        kept = [name for name in names
-                if not any(fnmatch.fnmatch(name, pattern) for pattern in self.suite.without)]
+        kept = [name for name in names if re.search(self.only, name)
+                and not any(fnmatch.fnmatch(name, pattern) for pattern in self.suite.without)]
         return sorted(kept, key=lambda name: (-names[name], name))
 
     def run_on(self, loop):
@@ -123,6 +125,7 @@ def parse_options(argv):
     parser.add_argument("--pythons", nargs="*", default=[], metavar="3.x",
                         help="run CPython's own suite with these Pythons instead of this one, "
                              "fetched where they are not here")
+    parser.add_argument("--files", default="", metavar="REGEX", help="only test files whose names it matches anywhere")
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--json", type=Path, default=environments.WORK / "results.json",
                         help="where the outcomes are written (default: build/compat/results.json)")
@@ -153,7 +156,7 @@ def main(argv=None):
             cpython_suite.run(summary, loops, options.pythons)
             continue
         control = earlier_control(options.control, name) if options.control else None
-        run = SuiteRun(SUITES[name], loops, options.jobs, control)
+        run = SuiteRun(SUITES[name], loops, options.jobs, control, options.files)
         summary.add(run, run.run())
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(summary.as_json(), indent=1))
