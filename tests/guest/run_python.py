@@ -1,9 +1,9 @@
 """Runs the Python tests of TLS on a guest kernel that has it, which makes the records, from the end of the
-handshake (KLOOP_TLS=kernel) or from the first ones on (KLOOP_TLS_AFTER=1).
+handshake (KLOOP_TLS=kernel) or from the first ones on (KLOOP_TLS_AFTER=1); and CPython's own tests of TLS.
 
     tests/guest/run_python.py            says so, and succeeds, where no guest can be started
     tests/guest/run_python.py --require  fails there, after having tried to install one
-    --junitxml FOLDER                    for a file of results of each run
+    --junitxml FOLDER                    for a file of results of each run: guest-*.xml, guest-cpython.json
 
 KLOOP_REQUIRE_GUEST=1 is --require. The package must have been built.
 """
@@ -28,18 +28,23 @@ RUNS = (
 GUEST_LIMIT_S = 600
 
 
-def run(name, driver, way, folder):
-    """Runs the tests in the guest; answers whether they passed."""
-    tests = sorted((ROOT / "tests").glob("test_tls*.py"))
-    command = [GUEST, "--timeout", str(GUEST_LIMIT_S), "--dir", ROOT]
-    results = []
-    if folder:
-        command += ["--rw", folder]
-        results = [f"--junitxml={folder / f'guest-{name}.xml'}"]
+def run(driver, way, folder, *arguments):
+    """Runs Python with these arguments in the guest; answers whether the tests passed."""
+    command = [GUEST, "--timeout", str(GUEST_LIMIT_S), "--dir", ROOT, *(["--rw", folder] if folder else [])]
     # Not resolved: the environment's python is a link to the one it was made with.
-    command += ["--", "env", way, f"KLOOP_DRIVER={driver}", "PYTHONDONTWRITEBYTECODE=1",
-                sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *results, *tests]
+    command += ["--", "env", way, f"KLOOP_DRIVER={driver}", "PYTHONDONTWRITEBYTECODE=1", sys.executable, *arguments]
     return subprocess.run(command).returncode == 0
+
+
+def run_pytest(name, driver, way, folder):
+    tests = sorted((ROOT / "tests").glob("test_tls*.py"))
+    results = [f"--junitxml={folder / f'guest-{name}.xml'}"] if folder else []
+    return run(driver, way, folder, "-m", "pytest", "-p", "no:cacheprovider", *results, *tests)
+
+
+def run_cpython(folder):
+    results = ["--json", folder / "guest-cpython.json"] if folder else []
+    return run("io_uring", "KLOOP_TLS=kernel", folder, "tests/cpython/run.py", "test_ssl", "test_sslproto", *results)
 
 
 def main():
@@ -51,7 +56,8 @@ def main():
         print("SKIPPED: the loop's TLS with the kernel's records: no guest kernel is installed here. "
               "`make test-ktls` installs one (Debian) and runs them.")
         return 0
-    passed = [run(*what, options.junitxml) for what in RUNS]
+    passed = [run_pytest(*what, options.junitxml) for what in RUNS]
+    passed.append(run_cpython(options.junitxml))
     return 0 if all(passed) else 1
 
 
