@@ -84,7 +84,6 @@ func TestSealInPlace(t *testing.T) {
 	}
 }
 
-// TestTLS12NoPadding: TLS 1.2's AEADs have none.
 // TestSealFrom: the same records as in place, the plaintext untouched, and nothing used by what can't be one.
 func TestSealFrom(t *testing.T) {
 	for _, s := range distinctSuites() {
@@ -111,6 +110,7 @@ func TestSealFrom(t *testing.T) {
 	}
 }
 
+// TestTLS12NoPadding: TLS 1.2's AEADs have none.
 func TestTLS12NoPadding(t *testing.T) {
 	s, _ := SuiteOf(0xC02F, TLS12)
 	sealer, _ := pairOf(t, s)

@@ -123,6 +123,25 @@ def test_not_where_there_may_be_another_handshake(made_loop, certificate, offloa
     run(loop, main())
 
 
+@pytest.mark.parametrize("swapped", [False, True], ids=["first", "second"])
+def test_the_context_that_counts_is_the_first(made_loop, certificate, swapped):
+    """A callback for server names may put another in its place, but OpenSSL's object keeps its options."""
+    loop = made_loop("auto")
+    asks, asks_not = certificate.server(), certificate.server()
+    for context in (asks, asks_not):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
+    asks.options = asks.options & ~ssl.OP_NO_RENEGOTIATION | ALLOW_CLIENT_RENEGOTIATION
+    first, second = (asks_not, asks) if swapped else (asks, asks_not)
+    first.sni_callback = lambda sslobj, name, context: setattr(sslobj, "context", second)
+
+    async def main():
+        async with both_ends(loop, first, certificate.client()) as (server, _, _):
+            assert ("another handshake" in who(server).reason) == (first is asks)
+
+    run(loop, main())
+
+
 @needs_kernel
 @pytest.mark.parametrize("offload", ["kernel", "auto"])
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,10 +1,13 @@
 """What a handshake finds in the key log beside its own lines, and contexts that are changed once they write to it."""
 
+import asyncio
 import os
+import ssl
 import sys
 
 import pytest
 from children import run_python
+from driving import run
 from test_tls_handover import check, log_size
 
 GO = ("go", "go", "")
@@ -72,6 +75,39 @@ def test_a_context_that_is_changed_once_it_was_used(loop, certificate, change, r
     assert check(loop, server, client) == (GO, GO)
     change(server)
     assert check(loop, server, client) == (refused(reason), GO)
+
+
+def test_a_handshake_that_fails(loop, certificate):
+    """Its lines are no longer in the log either, though nothing is handed over."""
+    client = ssl.create_default_context()       # which does not trust the certificate
+
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=certificate.server())
+        for _ in range(3):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname(), ssl=client,
+                                             server_hostname="localhost")
+        server.close()
+        await server.wait_closed()
+
+    run(loop, main())
+    assert log_size() == 0
+
+
+def test_a_context_whose_secrets_are_of_no_use(loop, certificate):
+    """It is seen too late that its object reads in its own way: the log is emptied all the same."""
+    class Object(ssl.SSLObject):
+        def read(self, *args):
+            return super().read(*args)
+
+    keylog = sys.modules["kloop.tls_offload"].keylog
+    server, client = certificate.server(), certificate.client()
+    server.sslobject_class = client.sslobject_class = Object
+    for _ in range(2):
+        assert {told.tx for told in check(loop, server, client)} == {"ssl"}
+    assert loop.watches_key_log
+    keylog._look(loop, 1.0)     # it has not been a second
+    assert log_size() == 0
 
 
 def test_a_callback_for_names_that_comes_later(loop, certificate):

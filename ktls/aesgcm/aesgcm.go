@@ -6,7 +6,7 @@
 // time. Everywhere else, and in FIPS 140-3 mode (GODEBUG=fips140=on), it is
 // crypto/aes's own.
 //
-// No branch and no address depends on a secret, and none is kept but the key.
+// No branch and no address depends on a secret, and no register keeps one.
 package aesgcm
 
 import (

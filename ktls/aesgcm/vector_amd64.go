@@ -13,8 +13,8 @@ import (
 
 // vectors is true where both processor and kernel have what vector_amd64.s uses.
 // x/sys reports none of AVX-512 unless the kernel keeps its registers.
-var vectors = !fips140.Enabled() && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ &&
-	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasAES && cpu.X86.HasBMI2
+var vectors = !fips140.Enabled() && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL &&
+	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasAVX2 && cpu.X86.HasAES && cpu.X86.HasBMI2
 
 const (
 	blockSize = 16
@@ -32,6 +32,7 @@ type vector struct {
 	// of a message may have fewer than four blocks.
 	power [aggregate + 3][blockSize]byte
 	long  uint64 // 1: AES-256
+	ready bool   // not wiped
 }
 
 // message is what one call has beside its text.
@@ -63,9 +64,10 @@ func encryptBlock(v *vector, dst, src *[blockSize]byte)
 func substitute(w uint32) uint32
 
 func newVector(key []byte) cipher.AEAD {
-	v := &vector{}
+	v := &vector{ready: true}
 	v.expand(key)
 	var h [blockSize]byte
+	defer clear(h[:])
 	encryptBlock(v, &h, &h)
 	// In these numbers, division by x is a shift to the left; what falls out of it, x^-1, is x^127 + x^6 + x + 1.
 	hi, lo := binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint64(h[8:])
@@ -120,7 +122,10 @@ func (v *vector) NonceSize() int { return NonceSize }
 func (v *vector) Overhead() int { return TagSize }
 
 // start checks what both directions get, and sets m.
-func (m *message) start(nonce, aad []byte, n int) {
+func (v *vector) start(m *message, nonce, aad []byte, n int) {
+	if !v.ready {
+		panic("aesgcm: the key has been wiped")
+	}
 	if len(nonce) != NonceSize {
 		panic("aesgcm: a nonce must have 12 bytes")
 	}
@@ -139,7 +144,7 @@ func (m *message) start(nonce, aad []byte, n int) {
 
 func (v *vector) Seal(dst, nonce, plaintext, aad []byte) []byte {
 	var m message
-	m.start(nonce, aad, len(plaintext))
+	v.start(&m, nonce, aad, len(plaintext))
 	out, at := extend(dst, len(plaintext)+TagSize)
 	var tag [TagSize]byte
 	crypt(v, first(at), first(plaintext), rest(plaintext), len(plaintext), &m, &tag, 0)
@@ -151,7 +156,7 @@ func (v *vector) Seal(dst, nonce, plaintext, aad []byte) []byte {
 func (v *vector) SealTyped(dst, nonce, plaintext []byte, typ byte, aad []byte) {
 	n := len(plaintext) + 1
 	var m message
-	m.start(nonce, aad, n)
+	v.start(&m, nonce, aad, n)
 	dst = dst[:n+TagSize]
 	from, whole := first(plaintext), n-n%chunk
 	if whole == n { // typ belongs to the last chunk
@@ -172,7 +177,7 @@ func (v *vector) Open(dst, nonce, ciphertext, aad []byte) ([]byte, error) {
 	}
 	n := len(ciphertext) - TagSize
 	var m message
-	m.start(nonce, aad, n)
+	v.start(&m, nonce, aad, n)
 	var sent, tag [TagSize]byte
 	copy(sent[:], ciphertext[n:])
 	out, at := extend(dst, n)

@@ -175,6 +175,26 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VMOVDQU64 Z2, 0x80(DI); \
 	VMOVDQU64 Z3, 0xc0(DI)
 
+// Overwrites what registers hold of a key: compiled code uses none of these, so that they would keep it.
+#define FORGET \
+	VPXORD Z16, Z16, Z16; \
+	VPXORD Z17, Z17, Z17; \
+	VPXORD Z18, Z18, Z18; \
+	VPXORD Z19, Z19, Z19; \
+	VPXORD Z20, Z20, Z20; \
+	VPXORD Z21, Z21, Z21; \
+	VPXORD Z22, Z22, Z22; \
+	VPXORD Z23, Z23, Z23; \
+	VPXORD Z24, Z24, Z24; \
+	VPXORD Z25, Z25, Z25; \
+	VPXORD Z26, Z26, Z26; \
+	VPXORD Z27, Z27, Z27; \
+	VPXORD Z28, Z28, Z28; \
+	VPXORD Z29, Z29, Z29; \
+	VPXORD Z30, Z30, Z30; \
+	VPXORD Z31, Z31, Z31; \
+	VZEROALL
+
 // func crypt(v *vector, dst, src, rest *byte, n int, m *message, tag *[16]byte, open uint64)
 TEXT ·crypt(SB), NOSPLIT, $0-64
 	MOVQ v+0(FP), AX
@@ -307,7 +327,7 @@ sizes:
 	VPXORD  X31, X9, X9
 	MOVQ    tag+48(FP), DX
 	VMOVDQU X9, (DX)
-	VZEROUPPER
+	FORGET
 	RET
 
 // func multiply(dst, a, b *[16]byte)
@@ -321,7 +341,7 @@ TEXT ·multiply(SB), NOSPLIT, $0-24
 	MULTIPLY(Z1, Z0)
 	REDUCE
 	VMOVDQU X6, (DI)
-	VZEROUPPER
+	FORGET
 	RET
 
 // func encryptBlock(v *vector, dst, src *[16]byte)
@@ -340,7 +360,7 @@ TEXT ·encryptBlock(SB), NOSPLIT, $0-24
 last:
 	VAESENCLAST X30, X0, X0
 	VMOVDQU     X0, (DI)
-	VZEROUPPER
+	FORGET
 	RET
 
 // func substitute(w uint32) uint32

@@ -286,6 +286,8 @@ cdef class TLSProtocol:
         self.app_closed = True
         self._cancel_timers()
         _stop_earning(self)
+        if self.handover is not None:
+            self.handover._refuse('the connection was lost')    # and forget its secrets
         if state == TLS_HANDSHAKE and exc is None:
             exc = ConnectionAbortedError('the connection was closed during the SSL handshake')
         self._wake_waiter(exc)

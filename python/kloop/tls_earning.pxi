@@ -122,7 +122,9 @@ cdef int _start_earning(TLSProtocol t, Handover h) except -1:
         unread = t._incoming.read()
         t.incoming_write(unread)
         h.received.size -= PyBytes_GET_SIZE(unread)
-        _count_passed(&h.since_received, <const unsigned char *>PyBytes_AS_STRING(unread), PyBytes_GET_SIZE(unread))
+        if _count_passed(&h.since_received, <const unsigned char *>PyBytes_AS_STRING(unread), PyBytes_GET_SIZE(unread)):
+            h._refuse('what came behind the handshake is no record')
+            return _hand_records_over(t, h)
     if t.tls13:
         _keep_unencrypted(&h.received, h.received.size)
         _keep_unencrypted(&h.sent, h.sent.last)     # of a server, the last step's tickets count

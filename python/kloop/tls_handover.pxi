@@ -79,6 +79,7 @@ cdef class Handover:
     cdef HandshakeBytes received
     cdef Lines lines
     cdef str refused                # why there will be no hand-over; '' as long as there may be one
+    cdef bint renegotiates          # if it is of TLS 1.2: the SSLObject makes another one if the peer asks for it
     cdef bint settled               # the handshake is over: what passes now is counted, see tls_earning.pxi
     cdef bint idle                  # for long enough
     cdef uint64_t passed            # bytes, when it was last looked whether it is
@@ -124,8 +125,8 @@ cdef class Handover:
         cdef int fd = keylog.fd
         cdef str failure = _take_lines(&self.lines, fd, &begin)
         _close_window(fd, begin)
-        if failure:
-            self._refuse(failure)
+        if failure or self.refused:     # a callback may have ended the connection
+            self._refuse(failure or self.refused)
         return 0
 
 
@@ -165,9 +166,28 @@ cdef int _prepare_handover(TLSProtocol t) except -1:
     t.handover = Handover.__new__(Handover)
     if reason:
         t.handover._refuse(reason)
-    elif not loop.watches_key_log:
+    else:
+        t.handover.renegotiates = _renegotiates(t._sslcontext, t.server_side)
+    if not loop.watches_key_log:    # a context may have been armed for nothing
         keylog.watch(loop)
     return 0
+
+
+# SSL_OP_ALLOW_CLIENT_RENEGOTIATION of OpenSSL 3, which module ssl has no name for; those before always do.
+cdef object _CLIENT_RENEGOTIATION = 1 << 8
+cdef bint _clients_renegotiate = ssl is not None and ssl.OPENSSL_VERSION_INFO < (3,)
+# SSLContext's own makes an enum of it.
+cdef object _options_of = None if ssl is None else ssl.SSLContext.__base__.options.__get__
+cdef str _ANOTHER_HANDSHAKE = ('the peer may ask for another handshake, behind which the kernel can\'t go on: '
+                               'ssl.OP_NO_RENEGOTIATION rules it out')
+
+
+cdef bint _renegotiates(object context, bint server_side) except -1:
+    """Asked before the handshake: OpenSSL's object has the options of this moment, and of this context."""
+    options = _options_of(context)
+    if options & ssl.OP_NO_RENEGOTIATION:
+        return False
+    return not server_side or _clients_renegotiate or bool(options & _CLIENT_RENEGOTIATION)
 
 
 cdef int _finish_handover(TLSProtocol t) except -1:
@@ -182,6 +202,8 @@ cdef int _finish_handover(TLSProtocol t) except -1:
             reason = keylog.arm(t._sslobj.context)
             if reason:
                 h._refuse(reason)
+    if not h.refused and t._loop.tls_offload == KLOOP_TLS_KERNEL and h.renegotiates and not t.tls13:
+        h._refuse(_ANOTHER_HANDSHAKE)
     if not h.refused and t._loop.tls_after and t.framed:
         return _start_earning(t, h)
     return _hand_records_over(t, h)
@@ -207,23 +229,6 @@ cdef int _hand_records_over(TLSProtocol t, Handover h) except -1:
     return 0
 
 
-# SSL_OP_ALLOW_CLIENT_RENEGOTIATION of OpenSSL 3, which module ssl has no name for; those before always do.
-cdef object _CLIENT_RENEGOTIATION = 1 << 8
-cdef bint _clients_renegotiate = ssl is not None and ssl.OPENSSL_VERSION_INFO < (3,)
-cdef str _ANOTHER_HANDSHAKE = ('the peer may ask for another handshake, behind which the kernel can\'t go on: '
-                               'ssl.OP_NO_RENEGOTIATION rules it out')
-
-
-cdef bint _may_renegotiate(TLSProtocol t) except -1:
-    """Whether the SSLObject would make another handshake if the peer asked for one, which TLS 1.3 has not."""
-    if t.tls13:
-        return False
-    options = t._sslobj.context.options
-    if options & ssl.OP_NO_RENEGOTIATION:
-        return False
-    return not t.server_side or _clients_renegotiate or bool(options & _CLIENT_RENEGOTIATION)
-
-
 cdef int _start_records(TLSProtocol t, Handover h) except -1:
     cdef StreamCore s = t.stream
     cdef LoopCore loop = t._loop
@@ -231,9 +236,7 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     cdef uint32_t offload = loop.tls_offload
     cdef str because = ''
     cdef int result
-    if offload != KLOOP_TLS_GO and _may_renegotiate(t):
-        if offload == KLOOP_TLS_KERNEL:
-            return h._refuse(_ANOTHER_HANDSHAKE)
+    if offload == KLOOP_TLS_AUTO and h.renegotiates and not t.tls13:
         offload, because = KLOOP_TLS_GO, _ANOTHER_HANDSHAKE
     unread = t._incoming.read()
     try:

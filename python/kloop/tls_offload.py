@@ -186,6 +186,7 @@ class KeyLog:
     def _look(self, loop: Any, interval: float) -> None:
         if not self._armed:
             loop.watches_key_log = False
+            self.clear()
             return
         interval = _LOOK_S if self.clear() else min(2 * interval, _LOOK_MAX_S)
         loop.call_later(interval, self._look, loop, interval)

@@ -51,6 +51,8 @@ class SuiteRun:
         try:
             self.python = environments.suite_environment(suite)
             self.folder = environments.workplace(suite)
+            if not self.files():
+                return f"no test file of its matches --files {self.only}"
             with self.server() as (variables, arguments):
                 self.server_variables, self.arguments = variables, (*suite.arguments, *arguments)
                 for loop in self.loops:
