@@ -81,7 +81,9 @@ class SuiteRun:
             return
         started_s = time.monotonic()
         if loop == CONTROL and self.control is not None:
-            self.outcomes[loop], self.seconds[loop] = self.control, 0
+            self.outcomes[loop] = {test_id: entry for test_id, entry in self.control.items()
+                                   if re.search(self.only, test_id.partition("::")[0])}
+            self.seconds[loop] = 0
             return
         outcomes, files = {}, self.files()
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
