@@ -22,8 +22,8 @@ QUICK = ["echo", "read", "write", "close", "transport", "server", "connect", "pi
 # They test the build, other programs' processes, or Python and kloop as they are shipped. And they fork beside Go's
 # threads: one of these may be in the sanitizer's allocator then, whose lock nobody gives back in the child (gcc 12).
 LEFT_OUT = ["tests/build", "tests/test_usage.py", "tests/test_bench.py", "tests/test_gdb.py", "tests/test_fork.py"]
-# What is freed stays in the sanitizer's quarantine, and malloc(3) is not glibc's: that memory stays as it is, or is given
-# back, can't be seen.
+# What is freed stays in the sanitizer's quarantine, and malloc(3) is not glibc's: that memory stays as it is, or is
+# given back, can't be seen.
 DESELECTED = ["tests/test_lives.py::test_nothing_grows",
               "tests/test_tls_snapshot.py::test_the_kernel_has_the_memory_of_idle_connections"]
 # A test takes a few times as long.
