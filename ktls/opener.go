@@ -35,9 +35,7 @@ func (o *Opener) useKey(seq uint64) error {
 	if err != nil {
 		return err
 	}
-	if o.lane != nil {
-		o.lane.wipe()
-	}
+	o.lane.wipe()
 	o.lane, o.others, o.seq = l, nil, seq
 	return nil
 }

@@ -50,7 +50,6 @@ func ParseHeader(p []byte) (h Header, ok bool) {
 // a direction share, and memory for nonce and additional data.
 type lane struct {
 	aead     cipher.AEAD
-	typed    aesgcm.Typed // aead, if it is one
 	tls13    bool
 	explicit bool // part of the nonce is in the record
 	iv       [ivSize]byte
@@ -59,8 +58,11 @@ type lane struct {
 	aad      [13]byte
 }
 
-// wipe overwrites what can be: see aesgcm.Wipe. The lane and those that share its AEAD are then of no use.
+// wipe overwrites what can be: see aesgcm.Wipe. The lane, if there is one, and those that share its AEAD are then of no use.
 func (l *lane) wipe() {
+	if l == nil {
+		return
+	}
 	aesgcm.Wipe(l.aead)
 	*l = lane{tls13: l.tls13, explicit: l.explicit}
 }
@@ -71,8 +73,7 @@ func newLane(t *Traffic) (*lane, error) {
 		return nil, err
 	}
 	tls13 := t.suite.Version == TLS13
-	typed, _ := aead.(aesgcm.Typed)
-	return &lane{aead: aead, typed: typed, tls13: tls13, explicit: !tls13 && t.suite.Cipher.gcm(), iv: t.iv}, nil
+	return &lane{aead: aead, tls13: tls13, explicit: !tls13 && t.suite.Cipher.gcm(), iv: t.iv}, nil
 }
 
 // setNonce: RFC 5288 section 3, RFC 7905 section 2, RFC 8446 section 5.3.
@@ -128,13 +129,14 @@ func (l *lane) seal(seq uint64, rec []byte, typ ContentType, pad int) {
 // sealFrom seals plain into rec, which is as long as the record will be.
 func (l *lane) sealFrom(seq uint64, rec []byte, typ ContentType, plain []byte) {
 	start := l.prefix()
+	typed, ok := l.aead.(aesgcm.Typed)
 	switch {
 	case !l.tls13:
 		aad := l.begin(seq, rec, typ)
 		l.aead.Seal(rec[start:start], l.nonce[:], plain, aad)
-	case l.typed != nil:
+	case ok:
 		aad := l.begin(seq, rec, typ)
-		l.typed.SealTyped(rec[start:], l.nonce[:], plain, byte(typ), aad)
+		typed.SealTyped(rec[start:], l.nonce[:], plain, byte(typ), aad)
 	default:
 		copy(rec[start:], plain)
 		l.seal(seq, rec, typ, 0)

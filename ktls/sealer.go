@@ -39,9 +39,7 @@ func (s *Sealer) useKey(seq uint64) error {
 	if err != nil {
 		return err
 	}
-	if s.lane != nil {
-		s.lane.wipe()
-	}
+	s.lane.wipe()
 	s.lane, s.others, s.seq, s.limit = l, nil, seq, math.MaxUint64
 	if suite := s.traffic.suite; suite.Version == TLS13 && suite.Cipher.gcm() {
 		s.limit = keyLimitGCM

@@ -79,7 +79,7 @@ cdef class Handover:
     cdef HandshakeBytes received
     cdef Lines lines
     cdef str refused                # why there will be no hand-over; '' as long as there may be one
-    cdef bint renegotiates          # if it is of TLS 1.2: the SSLObject makes another one if the peer asks for it
+    cdef bint renegotiates          # the SSLObject makes another one if the peer asks; until the version is known: may
     cdef bint settled               # the handshake is over: what passes now is counted, see tls_earning.pxi
     cdef bint idle                  # for long enough
     cdef uint64_t passed            # bytes, when it was last looked whether it is
@@ -134,7 +134,7 @@ cdef object _stock_context = None if ssl is None else ssl.SSLContext
 
 
 cdef bint _is_armed(object context) except -1:
-    """Whether the handshakes of a context write to the key log, as KeyLog.arm() has had them do; it says why if not."""
+    """Whether the handshakes of a context write to the key log, as KeyLog.arm() has had them do, which says why not."""
     ref = (<dict>keylog._armed).get(<Py_ssize_t><PyObject *>context)
     return ref is not None and ref() is context and context.keylog_filename == keylog.path
 
@@ -202,7 +202,8 @@ cdef int _finish_handover(TLSProtocol t) except -1:
             reason = keylog.arm(t._sslobj.context)
             if reason:
                 h._refuse(reason)
-    if not h.refused and t._loop.tls_offload == KLOOP_TLS_KERNEL and h.renegotiates and not t.tls13:
+    h.renegotiates = h.renegotiates and not t.tls13
+    if not h.refused and t._loop.tls_offload == KLOOP_TLS_KERNEL and h.renegotiates:
         h._refuse(_ANOTHER_HANDSHAKE)
     if not h.refused and t._loop.tls_after and t.framed:
         return _start_earning(t, h)
@@ -236,7 +237,7 @@ cdef int _start_records(TLSProtocol t, Handover h) except -1:
     cdef uint32_t offload = loop.tls_offload
     cdef str because = ''
     cdef int result
-    if offload == KLOOP_TLS_AUTO and h.renegotiates and not t.tls13:
+    if offload == KLOOP_TLS_AUTO and h.renegotiates:
         offload, because = KLOOP_TLS_GO, _ANOTHER_HANDSHAKE
     unread = t._incoming.read()
     try:
